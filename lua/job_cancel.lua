@@ -1,0 +1,17 @@
+-- job_cancel: end a job that has not ended. A node already at work is told; its slot is free once it confirms.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] job          id
+-- Reply   cancelled | duplicate | unknown
+-- Cost    O(log leases)
+define('job_cancel', function(P, id)
+  job_arg(id)
+
+  local S = shard_open(P)
+  local job = job_read(S, id)
+  if not job then return reply('unknown') end
+  if not job_leased(job) then return reply('duplicate') end
+  shard_write(S)
+  job_end(S, job, 'cancelled', 'cancelled', '', lease_end(S, job, false))
+  return reply('cancelled')
+end, { 'allow-oom' })

@@ -1,0 +1,93 @@
+-- job_claim: give each of up to 16 new jobs a slot on the best node by its true state, or say why not.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[…] claim        msgpack map: id, digest, tenant, demand (JSON with any_of), pool ('' = the tenant's), fallback,
+--                      config_version, structure_version, nodes, structures, ranks (the shortlist, aligned), offered
+--                      (false: the snapshot knows no node that offers it), look (false: the caller pages through all
+--                      its eligible nodes), last (that page is the last), exclude "<node> …"; optional: session,
+--                      affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts, retry_failed
+-- Reply   claimed [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
+--           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
+--           | refused <class> [<used>…] | again <why> [<used>…]]…
+-- Cost    a claim from its shortlist about 15 commands; a look at most about 1 ms for the whole call
+local function claim_arg(value)
+  local claim = decode_arg(cmsgpack.unpack, value, 'claim')
+  job_arg(claim.id)
+  id_arg(claim.tenant, 'tenant')
+  for _, name in ipairs({ 'digest', 'demand', 'pool', 'exclude', 'config_version', 'structure_version' }) do
+    check(type(claim[name]) == 'string', name, 'must be a string')
+  end
+  for _, name in ipairs({ 'nodes', 'structures', 'ranks' }) do
+    check(type(claim[name]) == 'table' and #claim[name] <= 512, name, 'must be a list of at most 512')
+  end
+  claim.excluded = word_set(claim.exclude)
+  if claim.exclude == '' then claim.exclude = nil end
+  return claim
+end
+
+-- session_node: where affinity sends the job before any shortlist; sets what spread avoids.
+local function session_node(S, claim, order)
+  local node = claim.session and claim.affinity and redis.call('GET', session_key(S, claim))
+  if not node or claim.excluded[node] then return nil end
+  if claim.affinity == 'spread' then
+    claim.avoid = node
+  elseif redis.call('SISMEMBER', S.P .. ':free', node) == 1 then
+    return (consider(S, claim, order, node, nil, nil, redis.call('ZSCORE', S.P .. ':nodes', node)))
+  end
+end
+
+-- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
+local function refuse(S, claim, order, complete)
+  local same = claim.structure_version == S.structure_version and claim.config_version == S.config_version
+  if claim.look == false then
+    if not claim.last then return reply('again', 'page', claim.loads) end
+    complete = same and settle_some(S)
+  end
+  if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
+  return reply('refused', refusal_class(S, claim, order), claim.loads)
+end
+
+local function claim_one(S, claim)
+  local held = redis.call('HMGET', job_key(S.P, claim.id), 'digest', 'state', 'node', 'pool', 'fence', 'attempt',
+    'lease_expires_at_ms')
+  if held[1] then
+    if held[1] ~= claim.digest then return reply('differs') end
+    local endpoint = held[3] and redis.call('HGET', node_key(S.P, held[3]), 'endpoint')
+    return reply('exists', held[2], held[3] or '', endpoint or '', held[4] or '', held[5] or '0', held[6] or '0',
+      held[7] or '0')
+  end
+  local order = pool_order(S, claim.tenant, claim.pool, claim.fallback)
+  if not order then return reply('denied') end
+  claim.loads = {}
+  -- that no node offers it is a fact of the structure, if the structure is still the one that the replica saw
+  if claim.offered == false and claim.structure_version == S.structure_version
+    and claim.config_version == S.config_version and settle_some(S) then
+    return reply('refused', 'impossible', claim.loads)
+  end
+  local node = session_node(S, claim, order)
+  local looked, complete = 0, false
+  if not node then
+    node = shortlist(S, claim, order)
+    if claim.look ~= false and (not node or node.rank > 1 or node.avoided) then
+      looked = node and 0 or 1
+      node, complete = look(S, claim, order, node)
+    end
+  end
+  if not node then return refuse(S, claim, order, complete) end
+  local answer = claim_write(S, claim, node, job_create(S, claim))
+  answer[9], answer[10] = looked, claim.loads
+  return answer
+end
+
+define('job_claim', function(P, ...)
+  local claims = { ... }
+  check(#claims >= 1 and #claims <= 16, 'claim', 'must be 1 to 16 a call')
+  for i, packed in ipairs(claims) do claims[i] = claim_arg(packed) end
+
+  local S = shard_open(P)
+  shard_write(S)
+  S.budget = LOOK_BUDGET
+  local answers = { 'claimed' }
+  for i, claim in ipairs(claims) do answers[i + 1] = claim_one(S, claim) end
+  return answers
+end)

@@ -1,0 +1,36 @@
+-- job_finish: the work is over, or is handed back; the slot is free. Accepted from claimed as well as running.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] job          id
+-- ARGV[2] fence        as delivered
+-- ARGV[3] outcome      succeeded | failed | released
+-- ARGV[4] result       optional, at most 262,144 bytes
+-- Reply   finished | duplicate | fenced | unknown
+-- Cost    O(log leases)
+local OUTCOMES = { succeeded = true, failed = true, released = true }
+
+define('job_finish', function(P, id, fence, outcome, result)
+  job_arg(id)
+  integer_arg(fence, 'fence', 1, 9007199254740992)
+  check(outcome and OUTCOMES[outcome], 'outcome', 'must be succeeded, failed or released')
+  check(not result or #result <= RESULT_MAX, 'result', 'must be at most 262144 bytes')
+
+  local S = shard_open(P)
+  local job = job_read(S, id)
+  if not job then return reply('unknown') end
+  if job.fence == fence and job_leased(job) then
+    shard_write(S)
+    redis.call('ZREM', P .. ':leases', id)
+    inbox_forget(S, job)
+    slot_free(S, job.node, id)
+    if outcome == 'released' then
+      attempt_end(S, job, 'released', false)
+    else
+      job_end(S, job, outcome, outcome == 'failed' and 'handler_failed' or '', result or '', false)
+    end
+    return reply('finished')
+  end
+  ending_confirm(S, job, fence)
+  if job.fence ~= fence or job.state == 'pending' then return reply('fenced') end
+  return reply('duplicate')
+end, { 'allow-oom' })

@@ -1,0 +1,28 @@
+-- job_start: the node (or the caller of a direct job) begins the work and receives its payload. Safe to repeat.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] job          id
+-- ARGV[2] fence        as delivered
+-- Reply   running <remaining_ms> <payload> | fenced | unknown
+-- Cost    O(log leases)
+define('job_start', function(P, id, fence)
+  job_arg(id)
+  integer_arg(fence, 'fence', 1, 9007199254740992)
+
+  local S = shard_open(P)
+  local job = job_read(S, id)
+  if not job then return reply('unknown') end
+  if job.fence ~= fence or not job_leased(job) then return reply('fenced') end
+  local key, timeout_ms = job_key(P, id), tonumber(job.timeout_ms) or TIMEOUT_MS
+  local remaining_ms = timeout_ms
+  if job.state == 'running' then
+    remaining_ms = math.max(tonumber(job.started_ms) + timeout_ms - S.now, 0)
+  else
+    shard_write(S)
+    inbox_forget(S, job)
+    redis.call('HDEL', key, 'entry')
+    redis.call('HSET', key, 'state', 'running', 'started_at_ms', number_text(S.time_ms), 'started_ms', number_text(S.now))
+    lease_put(S, job.node, id, number_text(S.now + timeout_ms))
+  end
+  return reply('running', remaining_ms, redis.call('HGET', key, 'payload') or '')
+end, { 'allow-oom' })

@@ -1,0 +1,82 @@
+-- node_heartbeat: the node lives and this is its load. Touches no lease; reaps a little for the whole shard.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] node         id
+-- ARGV[2] incarnation  as returned by node_register
+-- ARGV[…] name value   optional: cpu, gpu, mem, slots, capabilities, labels, running "<job> <fence> …" (at most 1,000)
+-- Reply   ok <ttl_ms> [cancel "<job> <fence>" | drain <ms>]… | unknown (register again) | fenced (another process: stop)
+-- Cost    O(1); O(capabilities + pools) where these changed; O(running); once per 100 ms and shard a reaping turn of 16
+local HEARTBEAT_FIELDS = { cpu = true, gpu = true, mem = true, slots = true, capabilities = true, labels = true, running = true }
+
+-- stray_cancels: jobs that the node runs but Redis does not know under that fence
+local function stray_cancels(S, node_id, running, answer)
+  for i = 1, #running, 2 do
+    local job = job_read(S, running[i])
+    if not (job and job.fence == running[i + 1] and job.node == node_id and job_leased(job)) then
+      answer[#answer + 1] = 'cancel'
+      answer[#answer + 1] = running[i] .. ' ' .. running[i + 1]
+    end
+  end
+end
+
+-- node_report: write what the node reports; bring the indexes along where its structure changed.
+local function node_report(S, node, values)
+  local key, structure = node_key(S.P, node.id), false
+  if values.capabilities and values.capabilities ~= node.capabilities then
+    index_move(S.P .. ':cap:', node.id, token_set(node.capabilities), token_set(values.capabilities))
+    structure = true
+  end
+  structure = structure or (values.labels and values.labels ~= node.labels)
+    or (values.slots and values.slots ~= node.slots)
+  local written = { 'heartbeat_at_ms', number_text(S.time_ms) }
+  for name, value in pairs(values) do
+    node[name] = value
+    written[#written + 1] = name
+    written[#written + 1] = value
+  end
+  redis.call('HSET', key, unpack(written))
+  redis.call('ZADD', S.P .. ':nodes', number_text(S.now + node.ttl_ms), node.id)
+  if structure or node.config_version ~= S.config_version then structure = node_place(S, node) or structure end
+  if structure then structure_changed(S, node.id) end
+end
+
+-- share_report: mirrors learn of a free share that moved by a tenth
+local function share_report(S, node)
+  local share = 1 - math.min(node_used(S, node.id) / node.slots, 1)
+  if math.abs(share - tonumber(node.share)) < 0.1 then return end
+  redis.call('HSET', node_key(S.P, node.id), 'share', string.format('%.3f', share))
+  node_changed(S, node.id)
+end
+
+define('node_heartbeat', function(P, id, incarnation, ...)
+  id_arg(id, 'node')
+  integer_arg(incarnation, 'incarnation', 1, 9007199254740992)
+  local fields = field_args(HEARTBEAT_FIELDS, ...)
+  local values = node_values(fields)
+  local running = words(fields.running)
+  check(#running % 2 == 0 and #running <= 2000, 'running', 'must be at most 1000 pairs of job and fence')
+  for i = 1, #running, 2 do job_arg(running[i]) end
+
+  local S = shard_open(P)
+  local node = node_read(S, id)
+  if not node or node.state == 'lost' then return reply('unknown') end
+  if node.incarnation ~= incarnation then return reply('fenced') end
+
+  shard_write(S)
+  node_report(S, node, values)
+  node_settle(S, node)
+  share_report(S, node)
+  local answer = { 'ok', node.ttl_ms }
+  stray_cancels(S, id, running, answer)
+  local endings = redis.call('HGETALL', ending_key(P, id))
+  for i = 1, #endings, 2 do
+    answer[#answer + 1] = 'cancel'
+    answer[#answer + 1] = endings[i] .. ' ' .. string.match(endings[i + 1], '^%S+')
+  end
+  if node.state == 'draining' then
+    answer[#answer + 1] = 'drain'
+    answer[#answer + 1] = math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
+  end
+  if S.now - S.reaped_ms >= 100 then reap_due(S, 16) end
+  return answer
+end, { 'allow-oom' })

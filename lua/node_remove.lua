@@ -1,0 +1,20 @@
+-- node_remove: take a node out of the fleet; its leases become overdue at once and reaping ends their attempts.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] node         id
+-- ARGV[2] incarnation  as returned by node_register
+-- Reply   removed | unknown | fenced
+-- Cost    O(capabilities + pools)
+define('node_remove', function(P, id, incarnation)
+  id_arg(id, 'node')
+  integer_arg(incarnation, 'incarnation', 1, 9007199254740992)
+
+  local S = shard_open(P)
+  local node = node_read(S, id)
+  if not node then return reply('unknown') end
+  if node.incarnation ~= incarnation then return reply('fenced') end
+  shard_write(S)
+  node_drop(S, node)
+  event(S, 'node_removed', 'node', id, 'reason', 'left')
+  return reply('removed')
+end, { 'allow-oom' })

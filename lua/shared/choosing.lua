@@ -1,0 +1,144 @@
+-- choosing: from a demand to a node by the true state: the shortlist first, then a bounded look by Redis itself.
+
+-- Work units that one call may spend on looking, about 0.1 µs each; past them the answer is "again".
+local LOOK_BUDGET, CONSIDER_COST = 10000, 100
+
+-- settle_some: recompute the pools of nodes that no heartbeat has brought under the current configuration yet.
+-- Returns whether all of them are settled now.
+local function settle_some(S)
+  local below = '(' .. S.config_version
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
+    local node = node_read(S, id)
+    S.budget = S.budget - CONSIDER_COST
+    if node and node_place(S, node) then structure_changed(S, id) end
+  end
+  return redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0
+end
+
+-- offers: whether the node is indexed under each token of one of the alternatives
+local function offers(S, id, any_of)
+  for _, tokens in ipairs(any_of) do
+    local all = true
+    for _, token in ipairs(tokens) do
+      all = all and redis.call('SISMEMBER', S.P .. ':cap:' .. token, id) == 1
+      if not all then break end
+    end
+    if all then return true end
+  end
+  return false
+end
+
+-- pool_rank: the place of the node's best pool in the order of this request, or nil: isolation is decided here.
+local function pool_rank(S, node, order)
+  if node.config_version ~= S.config_version and node_place(S, node) then structure_changed(S, node.id) end
+  local best
+  for _, name in ipairs(words(node.pools)) do
+    local rank = order.rank[name]
+    if rank and (not best or rank < best) then best = rank end
+  end
+  return best
+end
+
+-- demand_of: the alternatives of a claim, decoded once, and only if the shortlist does not settle it
+local function demand_of(claim)
+  claim.any_of = claim.any_of or cjson.decode(claim.demand).any_of
+  return claim.any_of
+end
+
+-- better: earlier pool; then, within a pool, by its strategy. A node to avoid loses to any other.
+local function better(a, b)
+  if not b then return true end
+  if a.avoided ~= b.avoided then return b.avoided end
+  if a.rank ~= b.rank then return a.rank < b.rank end
+  if a.pack then return a.load > b.load end
+  return a.load < b.load
+end
+
+-- consider: a member of P:free as a candidate by its true state, or nil. A lapsed node that is met is taken out.
+local function consider(S, claim, order, id, structure, rank, deadline_ms)
+  local key = node_key(S.P, id)
+  if tonumber(deadline_ms or 0) <= S.now then
+    local node = node_read(S, id)
+    if node and node.state ~= 'lost' then node_lose(S, node) end
+    return nil
+  end
+  local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint')
+  -- what the snapshot knew of this node's structure still holds, so neither tokens nor pools need another look
+  local known = structure and seen[1] == structure and seen[2] == S.config_version
+    and claim.config_version == S.config_version
+  if not known then
+    local node = node_read(S, id)
+    rank = pool_rank(S, node, order)
+    if not rank or not offers(S, id, demand_of(claim)) then return nil end
+  end
+  local used, slots = node_used(S, id), tonumber(seen[3])
+  if used >= slots or (claim.retried and redis.call('ZSCORE', leases_key(S.P, id), claim.id)) then return nil, used end
+  local pool = order[rank]
+  return { id = id, rank = rank, pool = pool, used = used, slots = slots, load = used / slots,
+    pack = pool_config(S).pools[pool].strategy == 'pack', avoided = id == claim.avoid,
+    incarnation = seen[4], endpoint = seen[5] }, used
+end
+
+-- shortlist: the best of the replica's candidates; fills claim.loads with their true used slots, -1 for an unfit one.
+local function shortlist(S, claim, order)
+  local ids, loads, best = claim.nodes, {}, nil
+  claim.loads = loads
+  if #ids == 0 then return nil end
+  local free = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids))
+  local deadlines = redis.call('ZMSCORE', S.P .. ':nodes', unpack(ids))
+  for i, id in ipairs(ids) do
+    loads[i] = -1
+    if free[i] == 1 then
+      local candidate, used = consider(S, claim, order, id, claim.structures[i], claim.ranks[i], deadlines[i])
+      loads[i] = used or -1
+      if candidate and better(candidate, best) then best = candidate end
+    end
+  end
+  return best
+end
+
+-- pick: the best among up to 16 of these free nodes, from a turning start
+local function pick(S, claim, order, ids, best)
+  local count, found = #ids, 0
+  for i = 1, count do
+    local id = ids[(S.time_us + i) % count + 1]
+    if S.budget <= 0 or found == 16 then break end
+    if not claim.excluded[id] then
+      S.budget = S.budget - CONSIDER_COST
+      local candidate = consider(S, claim, order, id, nil, nil, redis.call('ZSCORE', S.P .. ':nodes', id))
+      if candidate then
+        found = found + 1
+        if better(candidate, best) then best = candidate end
+      end
+    end
+  end
+  return best
+end
+
+-- offering: the keys to intersect for one pool and one alternative, if that fits the budget
+local function offering(S, pool, tokens, ...)
+  local keys, smallest = { S.P .. ':pool:' .. pool, ... }, nil
+  for _, token in ipairs(tokens) do keys[#keys + 1] = S.P .. ':cap:' .. token end
+  for _, key in ipairs(keys) do
+    local size = redis.call('SCARD', key)
+    if not smallest or size < smallest then smallest = size end
+  end
+  S.budget = S.budget - 20 * #keys - smallest * #keys
+  return S.budget > 0 and keys or nil
+end
+
+-- look: Redis's own search for a free eligible node, pool by pool, better than best. Returns it and whether the
+-- look was complete; an incomplete one may not refuse.
+local function look(S, claim, order, best)
+  local any_of, complete = demand_of(claim), settle_some(S)
+  best = pick(S, claim, order, redis.call('SRANDMEMBER', S.P .. ':free', 4), best)
+  for rank, pool in ipairs(order) do
+    if best and not best.avoided and best.rank <= rank then return best, true end
+    for _, tokens in ipairs(any_of) do
+      local keys = offering(S, pool, tokens, S.P .. ':free')
+      if not keys then return best, false end
+      best = pick(S, claim, order, redis.call('SINTER', unpack(keys)), best)
+    end
+  end
+  return best, complete and S.budget > 0
+end

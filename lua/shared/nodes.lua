@@ -1,0 +1,183 @@
+-- nodes: a node's record, the one rule that says whether it can take a job, and the indexes that follow from it.
+
+local NODE_FIELDS = { 'state', 'incarnation', 'slots', 'capabilities', 'labels', 'pools', 'config_version', 'structure',
+  'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max', 'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms',
+  'endpoint' }
+
+-- node_read: the node's hash as a table with its id, or nil; loads and limits are numbers.
+local function node_read(S, id)
+  local values = redis.call('HMGET', node_key(S.P, id), unpack(NODE_FIELDS))
+  if not values[1] then return nil end
+  local node = { id = id }
+  for i, name in ipairs(NODE_FIELDS) do node[name] = values[i] end
+  node.slots, node.ttl_ms = tonumber(node.slots), tonumber(node.ttl_ms)
+  return node
+end
+
+local function word_set(text)
+  local set = {}
+  for word in string.gmatch(text or '', '%S+') do set[word] = true end
+  return set
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
+  return list
+end
+
+-- node_over: the resources whose load is above the node's limit, as words; '' where none is.
+local function node_over(node)
+  local over = ''
+  for _, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do
+    if (tonumber(node[resource]) or 0) > tonumber(node[resource .. '_max']) then over = over .. ' ' .. resource end
+  end
+  return string.sub(over, 2)
+end
+
+local function node_quarantined(S, node) return (tonumber(node.quarantined_until_ms) or 0) > S.now end
+
+-- node_obstacle: why the node can take no job now, or nil. The lapse of its heartbeat is the callers' to check.
+local function node_obstacle(S, node, used)
+  if node.state ~= 'ready' then return node.state end
+  if node_quarantined(S, node) then return 'quarantined' end
+  if node_over(node) ~= '' then return 'overloaded' end
+  if used >= node.slots then return 'full' end
+end
+
+-- node_changed: give the node a new, unique version, which every mirror will meet.
+local function node_changed(S, id)
+  S.version = redis.call('HINCRBY', S.P, 'version', 1)
+  redis.call('ZADD', S.P .. ':changed', S.version, id)
+end
+
+local function structure_changed(S, id)
+  node_changed(S, id)
+  redis.call('HSET', S.P, 'structure_version', S.version)
+  redis.call('HSET', node_key(S.P, id), 'structure', S.version)
+end
+
+local function node_used(S, id) return redis.call('ZCARD', leases_key(S.P, id)) end
+
+-- node_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free.
+local function node_settle(S, node)
+  local free = not node_obstacle(S, node, node_used(S, node.id))
+  local moved = redis.call(free and 'SADD' or 'SREM', S.P .. ':free', node.id)
+  if moved == 1 then node_changed(S, node.id) end
+  return free
+end
+
+-- token_set: tokens and their part before the first colon, as a set
+local function token_set(text)
+  local set = {}
+  for _, token in ipairs(words(text)) do
+    set[token] = true
+    local prefix = string.match(token, '^(.-):')
+    if prefix and prefix ~= '' then set[prefix] = true end
+  end
+  return set
+end
+
+local function label_table(text)
+  local labels = {}
+  for _, pair in ipairs(words(text)) do
+    local name, value = string.match(pair, '^(.-)=(.*)$')
+    labels[name] = value
+  end
+  return labels
+end
+
+-- index_move: bring the sets key..name from the members named in old to those in new. Returns whether one changed.
+local function index_move(key, id, old, new)
+  local changed = false
+  for name in pairs(old) do
+    if not new[name] then redis.call('SREM', key .. name, id); changed = true end
+  end
+  for name in pairs(new) do
+    if not old[name] then redis.call('SADD', key .. name, id); changed = true end
+  end
+  return changed
+end
+
+-- node_place: recompute the node's pools under the current configuration. Returns whether they changed.
+local function node_place(S, node)
+  local offered, labels, names = token_set(node.capabilities), label_table(node.labels), {}
+  for name, pool in pairs(pool_config(S).pools) do
+    if pool_selects(pool.selector, offered, labels) then names[#names + 1] = name end
+  end
+  table.sort(names)
+  local pools = table.concat(names, ' ')
+  local changed = index_move(S.P .. ':pool:', node.id, word_set(node.pools), word_set(pools))
+  node.pools, node.config_version = pools, S.config_version
+  redis.call('HSET', node_key(S.P, node.id), 'pools', pools, 'config_version', S.config_version)
+  redis.call('ZADD', S.P .. ':settled', S.config_version, node.id)
+  return changed
+end
+
+-- leases_orphan: the node is gone or is another process now: what it held waits for reaping under its incarnation.
+local function leases_orphan(S, node)
+  local orphan = node.id .. ':' .. node.incarnation
+  redis.call('DEL', inbox_key(S.P, node.id))
+  if node_used(S, node.id) == 0 then return end
+  redis.call('RENAME', leases_key(S.P, node.id), S.P .. ':orphan:' .. orphan)
+  if redis.call('EXISTS', ending_key(S.P, node.id)) == 1 then
+    redis.call('RENAME', ending_key(S.P, node.id), S.P .. ':orphan:' .. orphan .. ':ending')
+  end
+  redis.call('SADD', S.P .. ':orphans', orphan)
+end
+
+-- node_drop: take every trace of the node out, but for the tombstone that tells the mirrors.
+local function node_drop(S, node)
+  leases_orphan(S, node)
+  index_move(S.P .. ':cap:', node.id, token_set(node.capabilities), {})
+  index_move(S.P .. ':pool:', node.id, word_set(node.pools), {})
+  redis.call('SREM', S.P .. ':free', node.id)
+  redis.call('ZREM', S.P .. ':nodes', node.id)
+  redis.call('ZREM', S.P .. ':settled', node.id)
+  structure_changed(S, node.id)
+  redis.call('DEL', node_key(S.P, node.id))
+  redis.call('ZADD', S.P .. ':removed', number_text(S.now), node.id)
+end
+
+local CAPABILITIES_MAX, LABELS_MAX = 1024, 64
+
+-- tokens_arg: distinct tokens as text, in the order given
+local function tokens_arg(text, field)
+  check(#text <= CAPABILITIES_MAX * 129, field, 'must be at most ' .. CAPABILITIES_MAX .. ' tokens')
+  local list, seen = {}, {}
+  for token in string.gmatch(text, '%S+') do
+    check(#token <= 128 and string.find(token, '^%w[%w._:>-]*$'), field,
+      'tokens must be 1 to 128 characters of A-Z a-z 0-9 . _ : > - and begin with a letter or digit')
+    if not seen[token] then list[#list + 1], seen[token] = token, true end
+    check(#list <= CAPABILITIES_MAX, field, 'must be at most ' .. CAPABILITIES_MAX .. ' tokens')
+  end
+  return table.concat(list, ' ')
+end
+
+local function labels_arg(text)
+  check(#text <= LABELS_MAX * 194, 'labels', 'must be at most ' .. LABELS_MAX)
+  local list, seen = words(text), {}
+  check(#list <= LABELS_MAX, 'labels', 'must be at most ' .. LABELS_MAX)
+  for _, pair in ipairs(list) do
+    local name = #pair <= 193 and string.match(pair, '^(%w[%w._/-]*)=[%w._:/-]*$')
+    check(name and #name <= 64, 'labels', 'must be key=value words of A-Z a-z 0-9 . _ - / up to 64 and 128 characters')
+    check(not seen[name], 'labels', 'must name each key once')
+    seen[name] = true
+  end
+  return table.concat(list, ' ')
+end
+
+-- node_values: the fields that a node reports about itself, checked; absent ones stay absent.
+local function node_values(fields)
+  local values = {}
+  for _, resource in ipairs({ 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max', 'mem_max' }) do
+    if fields[resource] then
+      percent_arg(fields[resource], resource)
+      values[resource] = fields[resource]
+    end
+  end
+  if fields.slots then values.slots = integer_arg(fields.slots, 'slots', 1, 1000000) end
+  if fields.capabilities then values.capabilities = tokens_arg(fields.capabilities, 'capabilities') end
+  if fields.labels then values.labels = labels_arg(fields.labels) end
+  return values
+end

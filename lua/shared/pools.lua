@@ -1,0 +1,78 @@
+-- pools: the configuration as Lua tables, who may use what in which order, and which node belongs where.
+
+-- One decoded configuration is kept between calls. Its name holds the epoch, so it is never another fleet's.
+local pool_cache = { name = false }
+
+-- pool_filled: what a configuration leaves out
+local function pool_filled(pool)
+  pool.selector, pool.tenants, pool.fallback = pool.selector or {}, pool.tenants or { '*' }, pool.fallback or {}
+  pool.priority, pool.strategy = pool.priority or 0, pool.strategy or 'spread'
+  return pool
+end
+
+local function pool_config(S)
+  local name = S.P .. (S.epoch or '') .. ':' .. S.config_version
+  if S.epoch and pool_cache.name == name then return pool_cache end
+  local config = { name = name, pools = {}, orders = {}, order_count = 0 }
+  local stored = redis.call('HGETALL', S.P .. ':pools')
+  for i = 1, #stored, 2 do config.pools[stored[i]] = pool_filled(cjson.decode(stored[i + 1])) end
+  if S.config_version == '0' then config.pools['default'] = pool_filled({}) end
+  pool_cache = config
+  return config
+end
+
+local function pool_serves(pool, tenant)
+  for _, served in ipairs(pool.tenants) do
+    if served == '*' or served == tenant then return true end
+  end
+  return false
+end
+
+local function pool_add(order, pools, name, tenant)
+  local pool = pools[name]
+  if pool and not order.rank[name] and pool_serves(pool, tenant) then
+    order[#order + 1] = name
+    order.rank[name] = #order
+  end
+end
+
+-- pool_order: the pools for a request, best first, with .rank by name: the named pool or the tenant's by priority
+-- then name; then fallbacks, breadth first. Nil where the named pool is unknown or does not serve the tenant.
+local function pool_order(S, tenant, named, fallback)
+  local config = pool_config(S)
+  local cached = tenant .. ' ' .. named .. (fallback and ' +' or ' -')
+  if config.orders[cached] then return config.orders[cached] end
+  local order, pools = { rank = {} }, config.pools
+  if named ~= '' then
+    pool_add(order, pools, named, tenant)
+    if #order == 0 then return nil end
+  else
+    local names = {}
+    for name in pairs(pools) do names[#names + 1] = name end
+    table.sort(names, function(a, b)
+      local first, second = pools[a].priority, pools[b].priority
+      if first ~= second then return first > second end
+      return a < b
+    end)
+    for _, name in ipairs(names) do pool_add(order, pools, name, tenant) end
+  end
+  local at = 1
+  while fallback and at <= #order do
+    for _, name in ipairs(pools[order[at]].fallback) do pool_add(order, pools, name, tenant) end
+    at = at + 1
+  end
+  -- tenants come from outside: the memory of their orders is bounded
+  if config.order_count >= 1000 then config.orders, config.order_count = {}, 0 end
+  config.orders[cached], config.order_count = order, config.order_count + 1
+  return order
+end
+
+local function pool_selects(selector, offered, labels)
+  for _, token in ipairs(selector.capabilities or {}) do
+    if not offered[token] then return false end
+  end
+  for label, value in pairs(selector.labels or {}) do
+    if labels[label] ~= value then return false end
+  end
+  return true
+end

@@ -1,0 +1,34 @@
+-- refusing: which of the three refusals it is, after a complete look found no free node.
+
+-- alive_and_ready: the node could serve but for its load
+local function alive_and_ready(S, id)
+  local node = node_read(S, id)
+  local deadline_ms = tonumber(redis.call('ZSCORE', S.P .. ':nodes', id) or 0)
+  return node and node.state == 'ready' and deadline_ms > S.now and not node_quarantined(S, node)
+end
+
+-- refusal_class: overloaded (one is alive and ready but full or over its limits), unavailable (offered, but by none
+-- that is alive, ready and not excluded), impossible (offered by no node of these pools), unknown (out of budget: the
+-- replica answers from its snapshot).
+local function refusal_class(S, claim, order)
+  for i, id in ipairs(claim.nodes) do
+    local node = i <= 3 and node_read(S, id)
+    if node and pool_rank(S, node, order) and offers(S, id, demand_of(claim)) and alive_and_ready(S, id) then
+      return 'overloaded'
+    end
+  end
+  local class = 'impossible'
+  for _, pool in ipairs(order) do
+    for _, tokens in ipairs(demand_of(claim)) do
+      local keys = offering(S, pool, tokens)
+      if not keys then return 'unknown' end
+      for _, id in ipairs(redis.call('SINTER', unpack(keys))) do
+        S.budget = S.budget - CONSIDER_COST
+        if S.budget <= 0 then return 'unknown' end
+        class = 'unavailable'
+        if not claim.excluded[id] and alive_and_ready(S, id) then return 'overloaded' end
+      end
+    end
+  end
+  return class
+end

@@ -1,0 +1,1 @@
+"""The running replica: mirror, dispatch, batching, reaping, waking."""

@@ -1,0 +1,1 @@
+"""Pure functions from a snapshot and a demand to candidates and reasons."""
