@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from scheduler.domain.ids import PoolName, Tenant, Token, checked_token
 from scheduler.errors import BadInput
@@ -11,7 +12,7 @@ ALTERNATIVES_MAX = 32
 TOKENS_MAX = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Demand:
     """Alternatives of capability conjunctions, and whose pools may serve them. Hashable: it is the key of compiled work."""
 
@@ -20,6 +21,7 @@ class Demand:
     pool: PoolName | None = None
     fallback: bool = True
 
+    @cached_property
     def text(self) -> str:
         """Canonical JSON of the alternatives, as jobs and queues carry it in Redis."""
         return json.dumps({"any_of": [sorted(tokens) for tokens in self.any_of]}, separators=(",", ":"))

@@ -1,0 +1,71 @@
+"""What a person may set: `FLEET_*` in the environment over a TOML file, over these defaults."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from scheduler.errors import BadInput
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One replica's settings. Durations in milliseconds."""
+
+    redis_url: str = "redis://127.0.0.1:6379"
+    namespace: str = "fleet"
+    refresh_ms: int = 200
+    reap_ms: int = 250
+    deadline_ms: int = 1_000
+    redis_timeout_ms: int = 1_000
+    redis_connections: int = 16
+    body_max_bytes: int = 1_048_576
+    candidates: int = 3
+
+
+_RANGES: dict[str, tuple[int, int]] = {
+    "refresh_ms": (10, 60_000),
+    "reap_ms": (10, 60_000),
+    "deadline_ms": (10, 60_000),
+    "redis_timeout_ms": (10, 60_000),
+    "redis_connections": (4, 1_000),
+    "body_max_bytes": (1_024, 67_108_864),
+    "candidates": (1, 16),
+}
+
+
+def _converted(name: str, value: object) -> object:
+    if name not in Settings.__struct_fields__:
+        raise BadInput(name, "is not a setting")
+    if name not in _RANGES:
+        if not isinstance(value, str) or not value:
+            raise BadInput(name, "must be text")
+        return value
+    low, high = _RANGES[name]
+    try:
+        number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+    except ValueError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise BadInput(name, f"must be a whole number from {low} to {high}")
+    return number
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from `FLEET_CONFIG` (a TOML file) and `FLEET_*`; `REDIS_URL` stands for `FLEET_REDIS_URL`.
+
+    Raises BadInput that names the setting and its limits.
+    """
+    values: dict[str, object] = {}
+    if file := environ.get("FLEET_CONFIG"):
+        try:
+            values.update(tomllib.loads(Path(file).read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BadInput("FLEET_CONFIG", f"cannot be read: {error}") from error
+    if url := environ.get("REDIS_URL"):
+        values["redis_url"] = url
+    for key, value in environ.items():
+        name = key.removeprefix("FLEET_").lower()
+        if key.startswith("FLEET_") and name in Settings.__struct_fields__:
+            values[name] = value
+    return Settings(**{name: _converted(name, value) for name, value in values.items()})  # type: ignore[arg-type]

@@ -1,0 +1,168 @@
+"""What goes over the wire between our Python and our Lua: claims out, answers and mirror pages in."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import msgpack
+
+from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
+from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS, JobRequest, JobState, Placement
+from scheduler.domain.reason import RefusalClass
+from scheduler.errors import ServerUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """What a replica proposes for one claim: nodes with the structure and pool rank its snapshot knew."""
+
+    nodes: list[NodeId]
+    structures: list[str]
+    ranks: list[int]
+    config_version: int
+    structure_version: int
+    offered: bool = True
+    look: bool = True
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The job has a slot. `looked` is set where the whole shortlist was stale; `used` corrects the snapshot."""
+
+    placement: Placement
+    looked: bool
+    used: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """The same id and content was claimed before; node is None while it has none."""
+
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Redis looked completely. `refusal` is None where the class is for the snapshot to say."""
+
+    refusal: RefusalClass | None
+    used: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The look was not complete: go on within the deadline."""
+
+    why: str
+    used: list[int]
+
+
+Answer = Placed | Exists | Refused | Again | Literal["differs", "denied"]
+
+
+def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
+    """One claim as job_claim reads it; what has its default is left out."""
+    demand = request.demand
+    claim: dict[str, object] = {
+        "id": request.id,
+        "digest": request.digest,
+        "tenant": demand.tenant,
+        "demand": demand.text,
+        "pool": demand.pool or "",
+        "fallback": demand.fallback,
+        "exclude": " ".join(sorted(request.exclude)),
+        "nodes": shortlist.nodes,
+        "structures": shortlist.structures,
+        "ranks": shortlist.ranks,
+        "config_version": str(shortlist.config_version),
+        "structure_version": str(shortlist.structure_version),
+    }
+    if not shortlist.offered:
+        claim["offered"] = False
+    if not shortlist.look:
+        claim["look"], claim["last"] = False, shortlist.last
+    if request.session is not None and request.affinity != "none":
+        claim["session"], claim["affinity"] = request.session, request.affinity
+    if request.payload is not None:
+        claim["payload"] = request.payload
+    if request.deliver != "inbox":
+        claim["deliver"] = request.deliver
+    for name, default in (
+        ("priority", PRIORITY),
+        ("ack_ms", ACK_MS),
+        ("timeout_ms", TIMEOUT_MS),
+        ("max_attempts", MAX_ATTEMPTS),
+    ):
+        value = getattr(request, name)
+        if value != default:
+            claim[name] = value
+    if request.retry_failed:
+        claim["retry_failed"] = 1
+    return cast("bytes", msgpack.packb(claim, use_bin_type=False))
+
+
+def read_answer(job: JobId, raw: list[Any]) -> Answer:
+    """One answer of job_claim; an unknown word is a newer library's, and no answer we can use."""
+    match raw[0]:
+        case b"placed":
+            _, _, node, endpoint, pool, fence, attempt, expires, looked, used = raw[:10]
+            return Placed(
+                Placement(
+                    job,
+                    JobState.CLAIMED,
+                    NodeId(node.decode()),
+                    endpoint.decode(),
+                    PoolName(pool.decode()),
+                    Fence(int(fence)),
+                    int(attempt),
+                    int(expires),
+                ),
+                bool(looked),
+                used,
+            )
+        case b"exists":
+            _, state, node, endpoint, pool, fence, attempt, expires = raw[:8]
+            return Exists(
+                Placement(
+                    job,
+                    JobState(state.decode()),
+                    NodeId(node.decode()),
+                    endpoint.decode(),
+                    PoolName(pool.decode()),
+                    Fence(int(fence)),
+                    int(attempt),
+                    int(expires),
+                )
+            )
+        case b"refused":
+            name = raw[1].decode()
+            return Refused(None if name == "unknown" else RefusalClass(name), raw[2])
+        case b"again":
+            return Again(raw[1].decode(), raw[2])
+        case b"differs":
+            return "differs"
+        case b"denied":
+            return "denied"
+        case word:
+            raise ServerUnavailable(f"job_claim answered {word!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPage:
+    """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list]."""
+
+    epoch: str
+    floor: int
+    version: int
+    structure_version: int
+    config_version: int
+    now_ms: int
+    nodes: list[list[Any]]
+    pools: dict[str, str] | None
+
+
+def read_mirror(raw: bytes) -> MirrorPage:
+    epoch, floor, version, structure, config, now_ms, nodes, pools = msgpack.unpackb(raw)
+    # an empty Lua table is packed as a list; a map never is
+    named = None if pools is False else dict(zip(pools[::2], pools[1::2], strict=True))
+    return MirrorPage(epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named)

@@ -1,0 +1,152 @@
+"""The library's functions as typed calls, name for name; nothing else in the project calls FCALL."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from scheduler.domain.ids import Fence, JobId, NodeId
+from scheduler.domain.job import JobRequest, Outcome
+from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
+from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_mirror
+from scheduler.store.library import Library, bad_input, read_library
+
+CLAIMS_MAX = 16
+
+Mark = Literal["cordon", "uncordon", "drain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    incarnation: int
+    pools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat that was taken: cancels are (job, fence); drain_ms is what is left to finish in, if draining."""
+
+    ttl_ms: int
+    cancels: tuple[tuple[JobId, Fence], ...]
+    drain_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The work may begin: it has remaining_ms, and this payload ('' where it has none)."""
+
+    remaining_ms: int
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    nodes: int
+    leases: int
+    jobs: int
+
+
+def _pairs(fields: Mapping[str, object]) -> list[str]:
+    return [str(word) for name, value in fields.items() for word in (name, value)]
+
+
+class Functions:
+    """Typed stubs of library fleet1 on one shard.
+
+    Misuse is BadInput; a server that refuses or does not answer is ServerUnavailable; a missing function is
+    LibraryMismatch. Nothing is retried here.
+    """
+
+    def __init__(self, client: Redis, shard: str, library: Library | None = None) -> None:
+        self.client = client
+        self.shard = shard
+        self._library = library or read_library()
+
+    async def _call(self, name: str, *args: str | bytes | int) -> list[Any]:
+        try:
+            answer = await self.client.execute_command("FCALL", f"fleet1_{name}", 1, self.shard, *args)
+        except ResponseError as error:
+            raise self._refusal(str(error)) from error
+        except (TimeoutError, RedisError, OSError) as error:
+            raise ServerUnavailable(f"Redis does not answer: {error}") from error
+        return cast("list[Any]", answer)
+
+    def _refusal(self, message: str) -> FleetError:
+        if refused := bad_input(message):
+            return refused
+        if "Function not found" in message:
+            return LibraryMismatch(f"the server lacks a function: run `fleet library load` ({message})")
+        return ServerUnavailable(f"Redis refuses: {self._library.mapped(message)}")
+
+    async def node_register(
+        self, node: NodeId, *, endpoint: str, slots: int, capabilities: Sequence[str], **fields: object
+    ) -> Registered:
+        """Put the node into the fleet. fields: labels, cpu, gpu, mem, cpu_max, gpu_max, mem_max, ttl_ms."""
+        first = {"endpoint": endpoint, "slots": slots, "capabilities": " ".join(capabilities)}
+        _, incarnation, pools = (await self._call("node_register", node, *_pairs(first | fields)))[:3]
+        return Registered(int(incarnation), tuple(pools.decode().split()))
+
+    async def node_heartbeat(
+        self, node: NodeId, incarnation: int, **fields: object
+    ) -> Beat | Literal["unknown", "fenced"]:
+        """The node lives. fields: cpu, gpu, mem (percent), slots, capabilities, labels, running (texts)."""
+        answer = await self._call("node_heartbeat", node, incarnation, *_pairs(fields))
+        word = answer[0].decode()
+        if word != "ok":
+            return "unknown" if word == "unknown" else "fenced"
+        cancels: list[tuple[JobId, Fence]] = []
+        drain_ms: int | None = None
+        for kind, value in zip(answer[2::2], answer[3::2], strict=False):
+            if kind == b"cancel":
+                job, fence = value.decode().split(" ")
+                cancels.append((JobId(job), Fence(int(fence))))
+            elif kind == b"drain":
+                drain_ms = int(value)
+        return Beat(int(answer[1]), tuple(cancels), drain_ms)
+
+    async def node_mark(self, node: NodeId, mark: Mark, drain_ms: int | None = None) -> str | None:
+        """The node's new state, or None where Redis does not know it."""
+        extra = [] if drain_ms is None else [drain_ms]
+        answer = await self._call("node_mark", node, mark, *extra)
+        return answer[1].decode() if answer[0] == b"marked" else None
+
+    async def node_remove(self, node: NodeId, incarnation: int) -> Literal["removed", "unknown", "fenced"]:
+        return cast("Literal['removed', 'unknown', 'fenced']", await self._word("node_remove", node, incarnation))
+
+    async def _word(self, name: str, *args: str | bytes | int) -> str:
+        return str((await self._call(name, *args))[0].decode())
+
+    async def job_claim(self, claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
+        """Up to 16 claims in one round trip; an answer for each, in order. Harmless to repeat: claims go by job id."""
+        packed = [pack_claim(request, shortlist) for request, shortlist in claims]
+        answers = (await self._call("job_claim", *packed))[1:]
+        return [read_answer(request.id, raw) for (request, _), raw in zip(claims, answers, strict=True)]
+
+    async def job_start(self, job: JobId, fence: Fence) -> Running | Literal["fenced", "unknown"]:
+        answer = await self._call("job_start", job, fence)
+        if answer[0] == b"running":
+            return Running(int(answer[1]), answer[2].decode())
+        return "unknown" if answer[0] == b"unknown" else "fenced"
+
+    async def job_finish(
+        self, job: JobId, fence: Fence, outcome: Outcome, result: str = ""
+    ) -> Literal["finished", "duplicate", "fenced", "unknown"]:
+        """End the job under this fence; result is text of at most 262,144 bytes."""
+        word = await self._word("job_finish", job, fence, outcome, result)
+        return cast("Literal['finished', 'duplicate', 'fenced', 'unknown']", word)
+
+    async def job_cancel(self, job: JobId) -> Literal["cancelled", "duplicate", "unknown"]:
+        return cast("Literal['cancelled', 'duplicate', 'unknown']", await self._word("job_cancel", job))
+
+    async def reap(self, maximum: int = 32) -> Reaped:
+        """One bounded turn of reaping; call again while it finds maximum of something."""
+        _, nodes, leases, jobs = (await self._call("reap", maximum))[:4]
+        return Reaped(int(nodes), int(leases), int(jobs))
+
+    async def mirror_read(self, cursor: int, complete: int, config_version: int | None) -> MirrorPage:
+        """What changed after version cursor, at most 200 nodes; see lua/mirror_read.lua for the two versions."""
+        config = "" if config_version is None else str(config_version)
+        answer = await self._call("mirror_read", cursor, complete, config)
+        return read_mirror(answer[1])

@@ -1,0 +1,39 @@
+"""One small function per key; the shapes behind them are in `docs/architecture.md`."""
+
+import re
+
+from scheduler.domain.ids import JobId, NodeId
+from scheduler.errors import BadInput
+
+_NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def shard_key(namespace: str, tag: str = "0") -> str:
+    """P, the shard's meta hash and the prefix of all its keys; the braces keep them in one hash slot."""
+    if _NAMESPACE.match(namespace) is None:
+        raise BadInput("namespace", "must be 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return f"{namespace}:{{{tag}}}"
+
+
+def node_key(shard: str, node: NodeId) -> str:
+    return f"{shard}:node:{node}"
+
+
+def leases_key(shard: str, node: NodeId) -> str:
+    return f"{shard}:node:{node}:leases"
+
+
+def inbox_key(shard: str, node: NodeId) -> str:
+    return f"{shard}:node:{node}:inbox"
+
+
+def nodes_key(shard: str) -> str:
+    return f"{shard}:nodes"
+
+
+def job_key(shard: str, job: JobId) -> str:
+    return f"{shard}:job:{job}"
+
+
+def events_key(shard: str) -> str:
+    return f"{shard}:events"

@@ -1,0 +1,133 @@
+"""The function library: its source from `lua/`, loading it (never to a lower revision) and checking it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from scheduler.errors import BadInput, LibraryMismatch, ServerTooOld, ServerUnavailable
+
+NAME = "fleet1"
+_SHARED = ("pools", "nodes", "jobs", "reaping", "choosing", "refusing", "claiming")
+_NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
+_LINE = re.compile(r"user_function:(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The joined source, and where each of its lines comes from."""
+
+    code: str
+    abi: int
+    revision: int
+    starts: tuple[tuple[int, str], ...]
+
+    def mapped(self, message: str) -> str:
+        """The message with `user_function:<line>` turned into `<file>:<line>` of the sources."""
+
+        def place(match: re.Match[str]) -> str:
+            line = int(match[1])
+            start, file = max((s for s in self.starts if s[0] <= line), default=(1, "?"))
+            return f"{file}:{line - start + 1}"
+
+        return _LINE.sub(place, message)
+
+
+def source_folder() -> Path:
+    """`lua/` in the wheel, or beside the package in a source tree."""
+    package = Path(__file__).resolve().parents[1]
+    wheel = package / "_lua"
+    return wheel if wheel.is_dir() else package.parent / "lua"
+
+
+def read_library(folder: Path | None = None) -> Library:
+    """Join prelude, shared files and function files; the order is part of the library."""
+    folder = folder or source_folder()
+    functions = sorted(path.stem for path in folder.glob("*.lua") if path.stem != "prelude")
+    names = ["prelude", *(f"shared/{name}" for name in _SHARED), *functions]
+    parts: list[str] = []
+    starts: list[tuple[int, str]] = []
+    line = 1
+    for name in names:
+        text = (folder / f"{name}.lua").read_text("utf-8")
+        starts.append((line, f"lua/{name}.lua"))
+        parts.append(text)
+        line += text.count("\n")
+    code = "".join(parts)
+    numbers = _NUMBERS.search(code)
+    if numbers is None:
+        raise LibraryMismatch("lua/prelude.lua names no ABI and revision")
+    return Library(code, int(numbers[1]), int(numbers[2]), tuple(starts))
+
+
+async def _server_version(client: Redis) -> tuple[str, bool]:
+    info = await client.info("server")
+    version = str(info.get("valkey_version") or info["redis_version"])
+    return version, int(version.partition(".")[0]) >= 7
+
+
+async def _loaded_code(client: Redis) -> str | None:
+    listed = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", NAME, "WITHCODE")
+    if not listed:
+        return None
+    entry = listed[0]
+    fields = entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True))
+    code = next(value for key, value in fields.items() if key in (b"library_code", "library_code"))
+    return code.decode() if isinstance(code, bytes) else str(code)
+
+
+async def load_library(client: Redis, library: Library | None = None) -> str:
+    """Load the library unless the server holds this or a higher revision; says in words what was done.
+
+    Raises ServerTooOld, LibraryMismatch (lower revision, the same revision with other code, or a source that does not
+    compile: then what was loaded before goes on serving) and ServerUnavailable.
+    """
+    library = library or read_library()
+    try:
+        version, new_enough = await _server_version(client)
+        if not new_enough:
+            raise ServerTooOld(f"Redis 7.0 or newer is needed, this server is {version}")
+        held = await _loaded_code(client)
+        if held == library.code:
+            return f"{NAME} revision {library.revision} is there already"
+        numbers = _NUMBERS.search(held) if held else None
+        revision = int(numbers[2]) if numbers else 0
+        if held and revision >= library.revision:
+            raise LibraryMismatch(
+                f"the server holds revision {revision} of {NAME}, this program brings {library.revision}"
+                + (" with other code: raise the revision" if revision == library.revision else ": it never goes back")
+            )
+        await client.execute_command("FUNCTION", "LOAD", "REPLACE", library.code)
+    except ResponseError as error:
+        raise LibraryMismatch(f"the library was not loaded: {library.mapped(str(error))}") from error
+    except (RedisError, OSError) as error:
+        raise ServerUnavailable(f"Redis does not answer: {error}") from error
+    return f"{NAME} revision {library.revision} loaded"
+
+
+async def check_library(client: Redis, shard: str, library: Library | None = None) -> None:
+    """Raise LibraryMismatch unless the server's library has our ABI and at least our revision."""
+    library = library or read_library()
+    try:
+        word, abi, revision = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
+    except ResponseError as error:
+        if "unknown command" in str(error).lower():
+            raise ServerTooOld("Redis 7.0 or newer is needed, this server has no functions") from error
+        raise LibraryMismatch(f"the server lacks {NAME}: run `fleet library load` ({error})") from error
+    except (RedisError, OSError) as error:
+        raise ServerUnavailable(f"Redis does not answer: {error}") from error
+    if word != b"library" or int(abi) != library.abi or int(revision) < library.revision:
+        raise LibraryMismatch(
+            f"the server holds ABI {abi} revision {revision}, this program needs ABI {library.abi} "
+            f"revision {library.revision} or higher: run `fleet library load`"
+        )
+
+
+def bad_input(message: str) -> BadInput | None:
+    """The `BADARG <field> <what>` of a function as an exception, or None for another error."""
+    if not message.startswith("BADARG "):
+        return None
+    field, _, what = message.removeprefix("BADARG ").partition(" ")
+    return BadInput(field, what)
