@@ -14,7 +14,7 @@ TOKENS_MAX = 64
 
 @dataclass(frozen=True)
 class Demand:
-    """Alternatives of capability conjunctions, and whose pools may serve them. Hashable: it is the key of compiled work."""
+    """Alternatives of capability conjunctions, and whose pools may serve them; hashable, a key of compiled work."""
 
     any_of: tuple[frozenset[Token], ...]
     tenant: Tenant

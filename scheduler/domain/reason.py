@@ -20,7 +20,7 @@ class Reason(StrEnum):
 
 
 class RefusalClass(StrEnum):
-    """Whether waiting helps: never (impossible), when a node comes back (unavailable), when one gets free (overloaded)."""
+    """What would help: another fleet (impossible), a node coming back (unavailable), a free slot (overloaded)."""
 
     IMPOSSIBLE = "impossible"
     UNAVAILABLE = "unavailable"

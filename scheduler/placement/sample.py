@@ -1,0 +1,47 @@
+"""The random draw of d candidates, in proportion to their free slots, at a cost that the fleet's size does not change."""
+
+from collections.abc import Sequence
+from random import Random
+
+from scheduler.placement.eligible import Tier
+
+_SMALL = 16
+_TRIES = 48
+_SCAN = 64
+
+
+def sample(tier: Tier, free: Sequence[int], d: int, skip: frozenset[int], rng: Random) -> list[int]:
+    """Up to d distinct positions with a free slot, drawn with probability proportional to free slots.
+
+    Rejection sampling: a uniform draw is kept with probability free / ceiling (Knuth, TAOCP 2, 3.4.1). When few slots
+    are free the draw gives up and takes the next free nodes from a random start on; it may return fewer than d.
+    """
+    positions = tier.positions
+    if len(positions) <= _SMALL:
+        positions = [p for p in positions if free[p] > 0 and p not in skip]
+        if len(positions) <= d:
+            rng.shuffle(positions)
+            return positions
+    drawn: list[int] = []
+    count, ceiling, random = len(positions), tier.ceiling, rng.random
+    for _ in range(_TRIES):
+        position = positions[int(random() * count)]
+        if random() * ceiling < free[position] and position not in drawn and position not in skip:
+            drawn.append(position)
+            if len(drawn) == d:
+                return drawn
+    start = int(random() * count)
+    for step in range(min(_SCAN, count)):
+        position = positions[(start + step) % count]
+        if free[position] > 0 and position not in drawn and position not in skip:
+            drawn.append(position)
+            if len(drawn) == d:
+                break
+    return drawn
+
+
+def stand_ins(tier: Tier, d: int, skip: frozenset[int], rng: Random) -> list[int]:
+    """Up to d positions without regard to load: where nothing seems free, Redis compares them at the truth."""
+    positions = tier.positions
+    picked = rng.sample(positions, min(d, len(positions)))
+    return [p for p in picked if p not in skip]
