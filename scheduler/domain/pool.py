@@ -1,5 +1,6 @@
 """A pool: a named selector over nodes, with the tenants it serves and the pools to fall back to."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -35,7 +36,7 @@ DEFAULT_POOLS = {PoolName("default"): Pool(selector=Selector(all=True))}
 
 
 def pool_order(
-    pools: dict[PoolName, Pool], tenant: Tenant, named: PoolName | None, *, fallback: bool
+    pools: Mapping[PoolName, Pool], tenant: Tenant, named: PoolName | None, *, fallback: bool
 ) -> tuple[PoolName, ...]:
     """The pools for a request, best first: the named one or the tenant's by priority then name, then fallbacks.
 

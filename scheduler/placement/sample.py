@@ -1,4 +1,4 @@
-"""The random draw of d candidates, in proportion to their free slots, at a cost that the fleet's size does not change."""
+"""The random draw of candidates in proportion to their free slots; its cost does not grow with the fleet."""
 
 from collections.abc import Sequence
 from random import Random

@@ -24,7 +24,7 @@ def excluded_positions(snapshot: Snapshot, exclude: Sequence[NodeId] | frozenset
 
 
 def select(snapshot: Snapshot, eligible: Eligible, d: int, exclude: frozenset[NodeId], rng: Random) -> Candidates:
-    """d candidates from the first pool that seems to have a free slot; where none has, d nodes of the first pool."""
+    """Candidates from the first pool that seems to have a free slot; where none has, d nodes of the first pool."""
     skip = excluded_positions(snapshot, exclude) if exclude else frozenset()
     for tier in eligible.tiers:
         if drawn := sample(tier, snapshot.free, d, skip, rng):

@@ -85,7 +85,7 @@ def _moved(
         return members
     moved = dict(members)
     for shape in gone.keys() | come.keys():
-        left = gone.get(shape, frozenset())
+        left: set[int] = gone.get(shape, set())
         kept = [position for position in moved.get(shape, ()) if position not in left] + come.get(shape, [])
         if kept:
             moved[shape] = tuple(kept)

@@ -119,7 +119,7 @@ class Functions:
         return str((await self._call(name, *args))[0].decode())
 
     async def job_claim(self, claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
-        """Up to 16 claims in one round trip; an answer for each, in order. Harmless to repeat: claims go by job id."""
+        """Up to 16 claims in one round trip; an answer for each, in order. Safe to repeat: claims go by job id."""
         packed = [pack_claim(request, shortlist) for request, shortlist in claims]
         answers = (await self._call("job_claim", *packed))[1:]
         return [read_answer(request.id, raw) for (request, _), raw in zip(claims, answers, strict=True)]

@@ -1,0 +1,65 @@
+"""Claims that arrive in one turn of the event loop, or while calls are under way, share a round trip."""
+
+import asyncio
+from collections import deque
+
+from scheduler.domain.job import JobRequest
+from scheduler.errors import Overrun
+from scheduler.store.codec import Answer, Shortlist
+from scheduler.store.functions import CLAIMS_MAX, Functions
+
+CALLS_MAX = 4
+QUEUED_MAX = 2_048
+
+
+class ClaimBatcher:
+    """A bounded queue in front of job_claim. A caller that goes away takes nobody else's claim with it."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._queue: deque[tuple[JobRequest, Shortlist, asyncio.Future[Answer]]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._woken = False
+
+    async def claim(self, request: JobRequest, shortlist: Shortlist) -> Answer:
+        """The answer of Redis for this claim; raises Overrun at once when the queue is full."""
+        if len(self._queue) >= QUEUED_MAX:
+            raise Overrun(f"more than {QUEUED_MAX} claims wait for Redis")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queue.append((request, shortlist, future))
+        if not self._woken:
+            self._woken = True
+            loop.call_soon(self._send)
+        return await future
+
+    def _send(self) -> None:
+        self._woken = False
+        while self._queue and len(self._calls) < CALLS_MAX:
+            taken = [self._queue.popleft() for _ in range(min(CLAIMS_MAX, len(self._queue)))]
+            batch = [claim for claim in taken if not claim[2].cancelled()]
+            if batch:
+                call = asyncio.create_task(self._call(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._returned)
+
+    def _returned(self, call: "asyncio.Task[None]") -> None:
+        self._calls.discard(call)
+        if self._queue:
+            self._send()
+
+    async def _call(self, batch: list[tuple[JobRequest, Shortlist, asyncio.Future[Answer]]]) -> None:
+        try:
+            answers = await self._functions.job_claim([(request, shortlist) for request, shortlist, _ in batch])
+        except BaseException as error:  # noqa: BLE001 - every waiter must be told, whatever it was
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else Overrun("the replica stops"))
+            return
+        for (_, _, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    async def close(self) -> None:
+        """Wait for the calls under way; each has its own deadline."""
+        await asyncio.gather(*self._calls, return_exceptions=True)

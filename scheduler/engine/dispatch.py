@@ -1,0 +1,175 @@
+"""From a request to a verdict: select from the snapshot, claim in Redis, go on within the deadline."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from scheduler.domain.ids import NodeId
+from scheduler.domain.job import JobRequest
+from scheduler.domain.reason import Reason, RefusalClass
+from scheduler.engine.batch import ClaimBatcher
+from scheduler.engine.mirror import Mirror
+from scheduler.errors import ServerUnavailable
+from scheduler.placement.eligible import Compiled, Eligible
+from scheduler.placement.refusal import Breakdown, breakdown
+from scheduler.placement.select import Candidates, excluded_positions, select
+from scheduler.placement.snapshot import Snapshot
+from scheduler.store.codec import Again, Answer, Exists, Placed, Refused, Shortlist
+
+PAGE = 512
+_RETRY_AFTER_MS = {RefusalClass.OVERLOADED: 1_000, RefusalClass.UNAVAILABLE: 3_000, RefusalClass.IMPOSSIBLE: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A placed job with what is known of how it came about; `conflict`: the whole shortlist was stale."""
+
+    placed: Placed
+    candidates: int
+    conflict: bool
+    snapshot_age_ms: int
+    fallback_used: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing was placed. Counts and their age are the snapshot's; `retry_after_ms` 0 means: do not ask again."""
+
+    refusal: RefusalClass
+    reasons: dict[Reason, int]
+    snapshot_age_ms: int
+    retry_after_ms: int
+
+
+Verdict = Placement | Exists | Refusal | Literal["differs", "denied"]
+
+
+class Dispatcher:
+    """Places requests against one mirror. Holds no state that outlives a request but for compiled demands."""
+
+    def __init__(self, mirror: Mirror, batcher: ClaimBatcher, *, candidates: int, deadline_ms: int) -> None:
+        self._mirror = mirror
+        self._batcher = batcher
+        self._d = candidates
+        self._deadline_ms = deadline_ms
+        self._compiled = Compiled()
+        self._rng = random.Random()
+        self._counted: tuple[Snapshot | None, dict[tuple[object, frozenset[NodeId]], Breakdown]] = (None, {})
+
+    async def place(self, request: JobRequest) -> Verdict:
+        """Claim until Redis has decided. Past the deadline: ServerUnavailable, and the same id may be sent again."""
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout(self._deadline_ms / 1000):
+                pause = 0.01
+                while True:
+                    try:
+                        verdict = await self._attempt(request)
+                    except ServerUnavailable as error:
+                        # the claim may have been made: its id makes the next try find it
+                        failure, verdict = error, None
+                    if verdict is not None:
+                        return verdict
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.2)
+        except TimeoutError:
+            raise ServerUnavailable(
+                str(failure or f"no decision within {self._deadline_ms} ms: the fleet changes too fast to look at")
+            ) from failure
+
+    async def _attempt(self, request: JobRequest) -> Verdict | None:
+        snapshot = self._mirror.snapshot
+        eligible = self._compiled.get(snapshot, request.demand)
+        candidates = select(snapshot, eligible, self._d, request.exclude, self._rng)
+        answer = await self._claim(request, snapshot, candidates, offered=bool(eligible.tiers))
+        if isinstance(answer, Again) and answer.why == "look":
+            # too much for Redis to look at in one call: show it every eligible node, page by page
+            answer = await self._page_through(request, snapshot, eligible)
+        if isinstance(answer, Again):
+            await self._mirror.refresh()
+            return None
+        if isinstance(answer, Placed):
+            age = self._mirror.age_ms
+            tried = len(candidates.positions)
+            first_pool = eligible.wanted.order[0] if eligible.wanted.order else None
+            return Placement(
+                answer,
+                tried,
+                answer.looked and tried > 0,
+                age,
+                first_pool is not None and answer.placement.pool != first_pool,
+            )
+        if isinstance(answer, Refused):
+            return self._refusal(request, answer)
+        return answer
+
+    async def _claim(
+        self,
+        request: JobRequest,
+        snapshot: Snapshot,
+        candidates: Candidates,
+        *,
+        offered: bool = True,
+        look: bool = True,
+        last: bool = False,
+    ) -> Answer:
+        nodes = [snapshot.node(position) for position in candidates.positions]
+        shortlist = Shortlist(
+            [node.id for node in nodes],
+            [node.structure for node in nodes],
+            candidates.ranks,
+            snapshot.config_version,
+            snapshot.structure_version,
+            offered,
+            look,
+            last,
+        )
+        answer = await self._batcher.claim(request, shortlist)
+        if isinstance(answer, Placed | Refused | Again):
+            self._correct(snapshot, candidates, answer)
+        return answer
+
+    def _correct(self, shown: Snapshot, candidates: Candidates, answer: Placed | Refused | Again) -> None:
+        """Write the true loads over those of the present snapshot, the slot just taken included."""
+        current = self._mirror.snapshot
+        for position, used in zip(candidates.positions, answer.used, strict=False):
+            node = shown.node(position)
+            now_at = position if current is shown else current.positions.get(node.id)
+            if now_at is not None:
+                taken = isinstance(answer, Placed) and node.id == answer.placement.node
+                current.free[now_at] = 0 if used < 0 else max(node.slots - used - taken, 0)
+
+    async def _page_through(self, request: JobRequest, snapshot: Snapshot, eligible: Eligible) -> Answer:
+        skip = excluded_positions(snapshot, request.exclude)
+        everyone = [(p, tier.rank) for tier in eligible.tiers for p in tier.positions if p not in skip]
+        answer: Answer = Again("look", [])
+        for start in range(0, max(len(everyone), 1), PAGE):
+            page = everyone[start : start + PAGE]
+            candidates = Candidates([p for p, _ in page], [rank for _, rank in page])
+            last = start + PAGE >= len(everyone)
+            answer = await self._claim(request, snapshot, candidates, look=False, last=last)
+            if not (isinstance(answer, Again) and answer.why == "page"):
+                return answer
+        return answer
+
+    def _refusal(self, request: JobRequest, answer: Refused) -> Refusal:
+        found = self._breakdown(request)
+        refusal = answer.refusal or found.refusal
+        if refusal is RefusalClass.IMPOSSIBLE and self._mirror.epoch_is_new:
+            refusal = RefusalClass.UNAVAILABLE
+        return Refusal(refusal, found.reasons, self._mirror.age_ms, _RETRY_AFTER_MS[refusal])
+
+    def _breakdown(self, request: JobRequest) -> Breakdown:
+        """Counted once for each demand and snapshot, however many are refused."""
+        snapshot = self._mirror.snapshot
+        if self._counted[0] is not snapshot:
+            self._counted = (snapshot, {})
+        key = (request.demand, request.exclude)
+        found = self._counted[1].get(key)
+        if found is None:
+            current = self._compiled.get(snapshot, request.demand)
+            found = breakdown(snapshot, current, request.exclude)
+            if len(self._counted[1]) < 256:
+                self._counted[1][key] = found
+        return found

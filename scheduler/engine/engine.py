@@ -1,0 +1,138 @@
+"""One running replica without HTTP: its connections, background tasks and everything a route may ask of it."""
+
+import asyncio
+import bisect
+import contextlib
+from collections import Counter
+from typing import Literal
+
+from scheduler.domain.ids import JobId, NodeId
+from scheduler.domain.job import JobRequest
+from scheduler.engine.batch import ClaimBatcher
+from scheduler.engine.dispatch import Dispatcher, Verdict
+from scheduler.engine.mirror import Mirror
+from scheduler.engine.reaping import reap_for_ever
+from scheduler.engine.waking import BLOCK_MS, Waker
+from scheduler.errors import FleetError, LibraryMismatch
+from scheduler.settings import Settings
+from scheduler.store.client import connect, connect_blocking
+from scheduler.store.functions import Functions
+from scheduler.store.keys import shard_key
+from scheduler.store.library import check_library, read_library
+from scheduler.store.views import JobView, NodeView, Views
+
+
+class Engine:
+    """Start it, ask it, stop it. It can be killed at any line: what it holds is a copy or a wish."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = read_library()
+        shard = shard_key(settings.namespace)
+        timeout_ms = settings.redis_timeout_ms
+        self._client = connect(settings.redis_url, connections=settings.redis_connections, timeout_ms=timeout_ms)
+        self._blocking = connect_blocking(settings.redis_url, block_ms=BLOCK_MS)
+        self.functions = Functions(self._client, shard, self.library)
+        self.views = Views(self._client, shard)
+        self.mirror = Mirror(self.functions, settings.refresh_ms)
+        self._batcher = ClaimBatcher(self.functions)
+        self._dispatcher = Dispatcher(
+            self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
+        )
+        self._waker = Waker(self._blocking, self.views, shard)
+        self._checked: FleetError | None = LibraryMismatch("the library has not been checked yet")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to follow Redis; returns at once, also while Redis is down."""
+        self._tasks = [
+            asyncio.create_task(self.mirror.run()),
+            asyncio.create_task(reap_for_ever(self.functions, self.settings.reap_ms)),
+            asyncio.create_task(self._check_for_ever()),
+        ]
+
+    async def stop(self) -> None:
+        """End the background tasks and close the connections; claims under way are answered first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._batcher.close()
+        await self._waker.close()
+        await self._client.aclose()
+        await self._blocking.aclose()
+
+    async def _check_for_ever(self) -> None:
+        """Verify the library at the start, and again each second, for a server may come back without it."""
+        while True:
+            try:
+                await check_library(self._client, self.functions.shard, self.library)
+                self._checked = None
+            except FleetError as error:
+                self._checked = error
+            await asyncio.sleep(1.0 if self._checked is None else 0.1)
+
+    def obstacle(self) -> str | None:
+        """Why this replica should get no requests now, or None."""
+        if self._checked is not None:
+            return str(self._checked)
+        if not self.mirror.filled:
+            return f"the snapshot is not filled yet{f': {self.mirror.failure}' if self.mirror.failure else ''}"
+        if self.mirror.age_ms > max(5 * self.settings.refresh_ms, 2_000):
+            return f"the snapshot is {self.mirror.age_ms} ms old: {self.mirror.failure}"
+        return None
+
+    async def place(self, request: JobRequest) -> Verdict:
+        """Claim a slot, or say why not, within settings.deadline_ms; then raises ServerUnavailable."""
+        if isinstance(self._checked, LibraryMismatch) and not self.mirror.filled:
+            raise self._checked
+        return await self._dispatcher.place(request)
+
+    async def job(self, job: JobId) -> JobView | None:
+        return await self.views.job(job)
+
+    async def wait_job(self, job: JobId, wait_ms: int) -> JobView | None:
+        """The job once it has ended, or as it is after wait_ms; at once where it is unknown."""
+        view = await self.views.job(job)
+        if view is None or view.state.ended or wait_ms <= 0:
+            return view
+        await self._waker.wait(job, wait_ms)
+        return await self.views.job(job)
+
+    async def nodes(self, after: str, limit: int) -> tuple[list[NodeView], str | None]:
+        """A page of nodes by id, and the id to go on after, or None at the end. Which ids exist is asked first."""
+        with contextlib.suppress(FleetError):
+            await self.mirror.refresh()
+        ids = self.mirror.snapshot.ids
+        start = bisect.bisect_right(ids, after)
+        page = ids[start : start + limit]
+        more = start + limit < len(ids)
+        return await self.views.nodes(page), page[-1] if more else None
+
+    async def node(self, node: NodeId) -> NodeView | None:
+        found = await self.views.nodes([node])
+        return found[0] if found else None
+
+    async def remove_node(self, node: NodeId) -> Literal["removed", "unknown", "fenced"]:
+        """Take the node's present incarnation out of the fleet."""
+        view = await self.node(node)
+        return "unknown" if view is None else await self.functions.node_remove(node, view.incarnation)
+
+    async def cluster(self) -> dict[str, object]:
+        """The shard as Redis has it, beside what this replica's snapshot says."""
+        meta, leases, free_nodes = await self.views.shard()
+        snapshot = self.mirror.snapshot
+        nodes = [node for node in snapshot.nodes if node is not None]
+        states = Counter(node.state for node in nodes)
+        return {
+            "epoch": meta.get("epoch", ""),
+            "abi": int(meta.get("abi", 0)),
+            "revision": int(meta.get("revision", 0)),
+            "version": int(meta.get("version", 0)),
+            "structure_version": int(meta.get("structure_version", 0)),
+            "config_version": int(meta.get("config_version", 0)),
+            "leases": leases,
+            "free_nodes": free_nodes,
+            "nodes": {state: states[state] for state in ("ready", "cordoned", "draining", "lost")},
+            "slots": sum(node.slots for node in nodes if node.state != "lost"),
+            "snapshot": {"version": snapshot.version, "age_ms": self.mirror.age_ms, "nodes": len(nodes)},
+        }

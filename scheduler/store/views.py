@@ -1,0 +1,153 @@
+"""Jobs, nodes and the shard as they stand in Redis, read for people; placement never waits for these."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from scheduler.domain.ids import JobId, NodeId
+from scheduler.domain.job import PRIORITY, JobState
+from scheduler.errors import ServerUnavailable
+from scheduler.store.keys import job_key, leases_key, node_key
+
+
+class NodeAddress(msgspec.Struct, frozen=True):
+    id: str
+    endpoint: str
+
+
+class JobView(msgspec.Struct, frozen=True):
+    """One job. Instants are wall-clock milliseconds, null while they have not come."""
+
+    id: str
+    state: JobState
+    tenant: str
+    node: NodeAddress | None
+    pool: str | None
+    fence: int | None
+    attempt: int
+    lease_expires_at_ms: int | None
+    priority: int
+    demand: str
+    result: str | None
+    reason: str | None
+    created_at_ms: int
+    started_at_ms: int | None
+    ended_at_ms: int | None
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases."""
+
+    id: str
+    state: str
+    endpoint: str
+    slots: int
+    used: int
+    capabilities: list[str]
+    labels: dict[str, str]
+    pools: list[str]
+    cpu: float
+    gpu: float
+    mem: float
+    incarnation: int
+    heartbeat_at_ms: int
+    registered_at_ms: int
+
+
+def _text(raw: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {key.decode(): value.decode("utf-8", "replace") for key, value in raw.items()}
+
+
+def _job_view(job: JobId, fields: Mapping[str, str], endpoint: str) -> JobView:
+    def number(name: str) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    return JobView(
+        id=job,
+        state=JobState(fields["state"]),
+        tenant=fields["tenant"],
+        node=NodeAddress(fields["node"], endpoint) if "node" in fields else None,
+        pool=fields.get("pool"),
+        fence=number("fence"),
+        attempt=number("attempt") or 0,
+        lease_expires_at_ms=number("lease_expires_at_ms"),
+        priority=int(fields.get("priority", PRIORITY)),
+        demand=fields["demand"],
+        result=fields.get("result"),
+        reason=fields.get("reason") or None,
+        created_at_ms=int(fields["created_at_ms"]),
+        started_at_ms=number("started_at_ms"),
+        ended_at_ms=number("ended_at_ms"),
+    )
+
+
+def _node_view(node: NodeId, fields: Mapping[str, str], used: int) -> NodeView:
+    return NodeView(
+        id=node,
+        state=fields["state"],
+        endpoint=fields["endpoint"],
+        slots=int(fields["slots"]),
+        used=used,
+        capabilities=fields["capabilities"].split(),
+        labels=dict(pair.split("=", 1) for pair in fields["labels"].split()),
+        pools=fields.get("pools", "").split(),
+        cpu=float(fields["cpu"]),
+        gpu=float(fields["gpu"]),
+        mem=float(fields["mem"]),
+        incarnation=int(fields["incarnation"]),
+        heartbeat_at_ms=int(fields["heartbeat_at_ms"]),
+        registered_at_ms=int(fields["registered_at_ms"]),
+    )
+
+
+class Views:
+    """Reads of one shard; every method raises ServerUnavailable where Redis does not answer."""
+
+    def __init__(self, client: Redis, shard: str) -> None:
+        self._client = client
+        self._shard = shard
+
+    async def _pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                return list(await pipe.execute())
+        except (TimeoutError, RedisError, OSError) as error:
+            raise ServerUnavailable(f"Redis does not answer: {error}") from error
+
+    async def job(self, job: JobId) -> JobView | None:
+        (raw,) = await self._pipeline([("HGETALL", job_key(self._shard, job))])
+        if not raw:
+            return None
+        fields = _text(raw)
+        endpoint = ""
+        if node := fields.get("node"):
+            (held,) = await self._pipeline([("HGET", node_key(self._shard, NodeId(node)), "endpoint")])
+            endpoint = held.decode() if held else ""
+        return _job_view(job, fields, endpoint)
+
+    async def ended(self, jobs: Sequence[JobId]) -> list[JobId]:
+        """Those of the jobs that have ended or are not known any more."""
+        states = await self._pipeline([("HGET", job_key(self._shard, job), "state") for job in jobs])
+        pairs = zip(jobs, states, strict=True)
+        return [job for job, state in pairs if state is None or JobState(state.decode()).ended]
+
+    async def nodes(self, nodes: Sequence[NodeId]) -> list[NodeView]:
+        """Those of the nodes that exist, in the order asked for."""
+        commands: list[tuple[str | int, ...]] = []
+        for node in nodes:
+            commands += [("HGETALL", node_key(self._shard, node)), ("ZCARD", leases_key(self._shard, node))]
+        answers = await self._pipeline(commands) if commands else []
+        triples = zip(nodes, answers[::2], answers[1::2], strict=True)
+        return [_node_view(node, _text(raw), used) for node, raw, used in triples if raw]
+
+    async def shard(self) -> tuple[dict[str, str], int, int]:
+        """The shard's meta, the number of leases and of free nodes."""
+        meta, leases, free = await self._pipeline(
+            [("HGETALL", self._shard), ("ZCARD", f"{self._shard}:leases"), ("SCARD", f"{self._shard}:free")]
+        )
+        return _text(meta), leases, free
