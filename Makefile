@@ -1,38 +1,50 @@
-# Everything a developer types. `make help` is made from the comments behind the targets.
-PYTHON ?= python3
+# `make help` lists the targets. Everything lives in .venv; nothing is installed outside it.
+SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
 ARGS ?=
 
-.DEFAULT_GOAL := help
-.PHONY: setup run test check fmt race help
+# Settings that would send pip's work elsewhere than into the virtualenv.
+CLEAN := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_REQUIRE_VIRTUALENV \
+	-u PIP_NO_DEPS -u PIP_DRY_RUN -u PYTHONHOME -u PYTHONPATH
 
-$(VENV)/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,test]'
+# PYTHON=... on the command line wins; otherwise the first interpreter that is new enough.
+NEW_ENOUGH := import sys; raise SystemExit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check fmt race
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## make .venv with the fleet command in it (again only when the pins change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'python 3.11 or newer is needed, none is on PATH' >&2; exit 1; }
+	@rm -f $@
+	$(CLEAN) $(PYTHON) -m venv --clear $(VENV)
+	$(CLEAN) PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,test]'
 	@touch $@
 
-setup: $(VENV)/.ready ## make .venv with the project and its tools
-
-run: setup ## start a live demo fleet (ARGS="--duration 20s")
+run: setup ## start a server, three replicas and a demo fleet (ARGS="--duration 20s")
 	@$(BIN)/fleet dev $(ARGS)
 
-test: setup ## run the test suite on a real server
-	$(BIN)/python -m pytest -n auto -m "not race and not slow and not container" $(ARGS)
+test: setup ## the fast suite, in parallel (ARGS="-k lease")
+	$(BIN)/python -m pytest -n auto -m 'not (race or bench or soak or slow)' $(ARGS)
 
-check: setup ## formatting, lint, strict types, import rules
-	$(BIN)/ruff format --check scheduler tests
-	$(BIN)/ruff check scheduler tests
+check: setup ## what CI asks beyond the tests: format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fmt: setup ## format and mend what can be mended
-	$(BIN)/ruff format scheduler tests
-	$(BIN)/ruff check --fix scheduler tests
+fmt: setup ## format, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
-race: setup ## contend for the last slots of a nearly full fleet
+race: setup ## many processes contend for the last slots of a fleet
 	$(BIN)/python -m tests.race.last_slots $(ARGS)
-
-help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,4 +1,4 @@
-"""Places real-time work on a live fleet."""
+"""Places every request on a live node, with Redis as the only truth."""
 
 from importlib.metadata import version
 

@@ -1,50 +1,61 @@
-"""The exceptions of this package: one small tree, each with a stable code for the wire."""
+"""The one exception tree; each class has a stable wire code, and its docstring begins its message."""
 
 from typing import ClassVar
 
 
 class FleetError(Exception):
-    """Something that a caller can be told."""
+    """Fleet failed"""
 
-    code: ClassVar[str] = "error"
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    def __str__(self) -> str:
+        # Under -OO there are no docstrings; the code still says which error it is.
+        begin = (type(self).__doc__ or self.code).strip()
+        return f"{begin}: {self.detail}" if self.detail else begin
 
 
 class BadInput(FleetError):
-    """A value from outside is not acceptable; names the field and the limit."""
+    """Bad input"""
 
     code = "bad_input"
 
     def __init__(self, field: str, what: str) -> None:
         super().__init__(f"{field} {what}")
+        # pickle and copy call the class again with args.
+        self.args = (field, what)
         self.field = field
         self.what = what
 
 
 class ServerUnavailable(FleetError):
-    """Redis did not answer, or refused, within the deadline."""
+    """The Redis server does not answer"""
 
     code = "server_unavailable"
 
 
 class ServerTooOld(FleetError):
-    """The Redis server has no functions; 7.0 or newer is needed."""
+    """The Redis server is too old, 7.0 or newer is needed"""
 
     code = "server_too_old"
 
 
 class LibraryMismatch(FleetError):
-    """Redis lacks the function library, or holds one that this program cannot work with."""
+    """The function library on the server is not the one this program needs"""
 
     code = "library_mismatch"
 
 
 class NoServer(FleetError):
-    """No Redis server can be found or started."""
+    """No Redis server was found"""
 
     code = "no_server"
 
 
 class Overrun(FleetError):
-    """A bounded queue is full, or a deadline passed before the work was done."""
+    """A bounded queue is full or a deadline has passed"""
 
     code = "overrun"

@@ -1,1 +1,1 @@
-"""What a developer's machine needs and production does not: an embedded server and a demo fleet."""
+"""What a developer starts on one machine: the embedded server and child processes bound to us."""

@@ -123,7 +123,12 @@ class EmbeddedServer:
     """A private server on a loopback port, without persistence unless asked, gone when this process is gone."""
 
     def __init__(
-        self, choice: ServerChoice, *, port: int | None = None, args: tuple[str, ...] = (), folder: Path | None = None
+        self,
+        choice: ServerChoice,
+        *,
+        port: int | None = None,
+        args: tuple[str, ...] = (),
+        folder: Path | None = None,
     ) -> None:
         if choice.binary is None:
             raise NoServer("this choice is a running server, there is nothing to start")
@@ -153,7 +158,16 @@ class EmbeddedServer:
         """Start (again) and wait until the server answers; NoServer with its last words if it does not."""
         log = self.folder / "server.log"
         base = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
-        rest = ("--appendonly", "no", "--maxmemory-policy", "noeviction", "--logfile", str(log), "--daemonize", "no")
+        rest = (
+            "--appendonly",
+            "no",
+            "--maxmemory-policy",
+            "noeviction",
+            "--logfile",
+            str(log),
+            "--daemonize",
+            "no",
+        )
         self._process = spawn_bound([str(self.choice.binary), *base, *rest, *self._args])
         end = time.monotonic() + deadline_s
         with _client(self.url) as client:

@@ -18,7 +18,11 @@ from scheduler.placement.snapshot import Snapshot
 from scheduler.store.codec import Again, Answer, Exists, Placed, Refused, Shortlist
 
 PAGE = 512
-_RETRY_AFTER_MS = {RefusalClass.OVERLOADED: 1_000, RefusalClass.UNAVAILABLE: 3_000, RefusalClass.IMPOSSIBLE: 0}
+_RETRY_AFTER_MS = {
+    RefusalClass.OVERLOADED: 1_000,
+    RefusalClass.UNAVAILABLE: 3_000,
+    RefusalClass.IMPOSSIBLE: 0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.dispatch import Dispatcher, Verdict
 from scheduler.engine.mirror import Mirror
 from scheduler.engine.reaping import reap_for_ever
-from scheduler.engine.waking import BLOCK_MS, Waker
+from scheduler.engine.waking import Waker
 from scheduler.errors import FleetError, LibraryMismatch
 from scheduler.settings import Settings
 from scheduler.store.client import connect, connect_blocking
+from scheduler.store.events import BLOCK_MS, EventReader
 from scheduler.store.functions import Functions
 from scheduler.store.keys import shard_key
 from scheduler.store.library import check_library, read_library
@@ -39,7 +40,7 @@ class Engine:
         self._dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
-        self._waker = Waker(self._blocking, self.views, shard)
+        self._waker = Waker(EventReader(self._blocking, shard), self.views)
         self._checked: FleetError | None = LibraryMismatch("the library has not been checked yet")
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -2,31 +2,25 @@
 
 import asyncio
 from collections import defaultdict
-from typing import Any
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from scheduler.domain.ids import JobId
 from scheduler.errors import FleetError, Overrun
-from scheduler.store.keys import events_key
+from scheduler.store.events import EventReader
 from scheduler.store.views import Views
 
 WAITERS_MAX = 20_000
-BLOCK_MS = 1_000
-_ENDS = {b"job_succeeded", b"job_failed", b"job_cancelled", b"job_expired"}
+_ENDS = {"job_succeeded", "job_failed", "job_cancelled", "job_expired"}
 
 
 class Waker:
     """Reads events only while somebody waits; after a gap it asks Redis for the state of every job waited for."""
 
-    def __init__(self, blocking: Redis, views: Views, shard: str) -> None:
-        self._blocking = blocking
+    def __init__(self, events: EventReader, views: Views) -> None:
+        self._events = events
         self._views = views
-        self._stream = events_key(shard)
         self._waiters: dict[JobId, set[asyncio.Future[None]]] = defaultdict(set)
         self._count = 0
-        self._position: bytes | None = None
+        self._position: str | None = None
         self._reader: asyncio.Task[None] | None = None
 
     async def wait(self, job: JobId, wait_ms: int) -> None:
@@ -64,29 +58,18 @@ class Waker:
         while self._waiters:
             try:
                 await self._turn()
-            except (TimeoutError, RedisError, OSError, FleetError):
+            except FleetError:
                 self._position = None
                 await asyncio.sleep(0.2)
 
     async def _turn(self) -> None:
         if self._position is None:
-            newest = await self._blocking.execute_command("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
-            self._position = newest[0][0] if newest else b"0-0"
+            self._position = await self._events.newest()
             jobs = list(self._waiters)
             for start in range(0, len(jobs), 500):
                 for job in await self._views.ended(jobs[start : start + 500]):
                     self._wake(job)
-        answer: Any = await self._blocking.xread({self._stream: self._position}, count=1_000, block=BLOCK_MS)
-        streams = answer.items() if isinstance(answer, dict) else answer or []
-        for _, entries in streams:
-            for position, fields in _flat(entries):
-                self._position = position
-                if fields.get(b"kind") in _ENDS:
-                    self._wake(JobId(fields[b"job"].decode()))
-
-
-def _flat(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of one stream; RESP3 wraps them in one more list."""
-    if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple):
-        entries = entries[0]
-    return list(entries)
+        for event in await self._events.after(self._position):
+            self._position = event.position
+            if event.kind in _ENDS:
+                self._wake(JobId(event.fields["job"]))

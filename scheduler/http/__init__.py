@@ -1,0 +1,1 @@
+"""The HTTP face of a replica: routes, wire shapes, problems, probes."""

@@ -1,0 +1,79 @@
+"""Bodies in and out: JSON or msgpack by Content-Type and Accept, within the limit."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.domain.ids import Tenant, checked_id
+from scheduler.errors import BadInput
+from scheduler.http.problems import JSON, MSGPACK, Problem, wants_msgpack
+
+T = TypeVar("T")
+_DECODERS: dict[tuple[type[Any], bool], Any] = {}
+
+
+def tenant_of(request: Request) -> Tenant:
+    return Tenant(checked_id("X-Fleet-Tenant", request.headers.get("x-fleet-tenant", "default")))
+
+
+def is_packed(request: Request) -> bool:
+    """Whether the body is msgpack; any other type than that and JSON is 415."""
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind not in {JSON, MSGPACK}:
+        raise Problem(415, "Unsupported media type", f"Content-Type must be {JSON} or {MSGPACK}")
+    return kind == MSGPACK
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body; 413 as soon as it is known to be over the limit."""
+    limit: int = request.app.state.engine.settings.body_max_bytes
+    too_large = Problem(413, "Body too large", f"body must be at most {limit} bytes", field="body")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise too_large
+    body = b""
+    async for chunk in request.stream():
+        body = body + chunk if body else chunk
+        if len(body) > limit:
+            raise too_large
+    return body
+
+
+def decoded(raw: bytes | msgspec.Raw, kind: type[T], *, packed: bool) -> T:
+    """The value, checked against its shape; 400 where it is broken, 422 where it is not acceptable."""
+    decoder = _DECODERS.get((kind, packed))
+    if decoder is None:
+        decoder = msgspec.msgpack.Decoder(kind) if packed else msgspec.json.Decoder(kind)
+        _DECODERS[kind, packed] = decoder
+    try:
+        value: T = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).rpartition(" - at `")
+        field = path.removesuffix("`").removeprefix("$").removeprefix(".") if what else ""
+        raise Problem(422, "Invalid value", str(error).replace("`$.", "`"), field=field or "body") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        name = "msgpack" if packed else "JSON"
+        raise Problem(400, f"Broken {name}", f"body is not {name}: {error}", field="body") from error
+    return value
+
+
+async def read_as(request: Request, kind: type[T]) -> T:
+    packed = is_packed(request)
+    return decoded(await read_body(request), kind, packed=packed)
+
+
+def answer(request: Request, value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    packed = wants_msgpack(request)
+    content = msgspec.msgpack.encode(value) if packed else msgspec.json.encode(value)
+    return Response(content, status, headers, MSGPACK if packed else JSON)
+
+
+def number_query(request: Request, name: str, default: int, low: int, high: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not low <= int(text) <= high:
+        raise BadInput(name, f"must be a whole number from {low} to {high}")
+    return int(text)

@@ -1,0 +1,169 @@
+"""The routes under /v1/jobs: place, follow, start, finish, cancel."""
+
+import asyncio
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
+from scheduler.domain.job import JobRequest
+from scheduler.domain.reason import RefusalClass
+from scheduler.engine.dispatch import Placement, Refusal, Verdict
+from scheduler.engine.engine import Engine
+from scheduler.errors import Overrun
+from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
+from scheduler.http.problems import Problem, problem_of
+from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
+from scheduler.store.codec import Exists
+from scheduler.store.functions import Running
+from scheduler.store.views import JobView
+
+WAIT_MAX_MS = 60_000
+
+
+def _told(verdict: Verdict) -> tuple[int, dict[str, object]]:
+    """Status and body of a placement; a refusal of any kind is raised as its Problem."""
+    if isinstance(verdict, Refusal):
+        status = 422 if verdict.refusal is RefusalClass.IMPOSSIBLE else 503
+        raise Problem(
+            status,
+            "Refused",
+            _SENTENCES[verdict.refusal],
+            **{"class": verdict.refusal},
+            reasons=verdict.reasons,
+            snapshot_age_ms=verdict.snapshot_age_ms,
+            retry_after_ms=verdict.retry_after_ms or None,
+        )
+    if verdict == "differs":
+        raise Problem(409, "Conflict", "id was used for a job with another body", field="id")
+    if verdict == "denied":
+        raise Problem(403, "Forbidden", "no pool of this name serves this tenant", field="pool")
+    found = verdict.placed.placement if isinstance(verdict, Placement) else verdict.placement
+    job = {
+        "id": found.job,
+        "state": found.state,
+        "node": {"id": found.node, "endpoint": found.endpoint} if found.node else None,
+        "pool": found.pool,
+        "fence": found.fence,
+        "attempt": found.attempt,
+        "lease_expires_at_ms": found.lease_expires_at_ms,
+    }
+    if isinstance(verdict, Exists):
+        return 200, {"job": job}
+    about = {
+        "candidates": verdict.candidates,
+        "conflict": verdict.conflict,
+        "fallback_used": verdict.fallback_used,
+        "snapshot_age_ms": verdict.snapshot_age_ms,
+    }
+    return 201, {"job": job, "placement": about}
+
+
+_SENTENCES = {
+    RefusalClass.IMPOSSIBLE: "no node of the tenant's pools offers what the job requires",
+    RefusalClass.UNAVAILABLE: "nodes offer what the job requires, but none of them is alive and ready",
+    RefusalClass.OVERLOADED: "every node that could take the job is full or over its limits",
+}
+
+
+async def _place(request: Request, wanted: JobRequest) -> Verdict:
+    engine: Engine = request.app.state.engine
+    started = time.perf_counter()
+    verdict = await engine.place(wanted)
+    request.app.state.metrics.saw(verdict, time.perf_counter() - started)
+    return verdict
+
+
+async def post_job(request: Request) -> Response:
+    tenant, packed = tenant_of(request), is_packed(request)
+    body = decoded(await read_body(request), JobBody, packed=packed)
+    status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
+    headers = {"location": f"/v1/jobs/{told['job']['id']}"} if status == 201 else None  # type: ignore[index]
+    return answer(request, told, status, headers)
+
+
+async def post_batch(request: Request) -> Response:
+    tenant, packed = tenant_of(request), is_packed(request)
+    batch = decoded(await read_body(request), BatchBody, packed=packed)
+
+    async def one(raw: bytes) -> dict[str, object]:
+        try:
+            body = decoded(raw, JobBody, packed=packed)
+            status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
+        except Exception as error:  # noqa: BLE001 - each job has an outcome of its own
+            document = problem_of(error).document
+            return {"status": document["status"], "problem": document}
+        return {"status": status, **told}
+
+    return answer(request, {"jobs": await asyncio.gather(*(one(bytes(raw)) for raw in batch.jobs))})
+
+
+def _job_id(request: Request) -> JobId:
+    return checked_job_id(request.path_params["job"])
+
+
+async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView:
+    engine: Engine = request.app.state.engine
+    view = await engine.job(job)
+    if view is not None and view.tenant == tenant and wait_ms > 0 and not view.state.ended:
+        view = await _wait(request, engine, job, wait_ms)
+    if view is None or view.tenant != tenant:
+        raise Problem(404, "Unknown job", "no job of this tenant has this id")
+    return view
+
+
+async def _wait(request: Request, engine: Engine, job: JobId, wait_ms: int) -> JobView | None:
+    """Wait for the job's end, but not for a client that has gone."""
+    waiting = asyncio.create_task(engine.wait_job(job, wait_ms))
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Overrun("the client has gone")
+        return waiting.result()
+    finally:
+        waiting.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def get_job(request: Request) -> Response:
+    wait_ms = number_query(request, "wait_ms", 0, 0, WAIT_MAX_MS)
+    return answer(request, {"job": await _own_job(request, _job_id(request), tenant_of(request), wait_ms)})
+
+
+def _outcome(request: Request, word: str) -> Response:
+    if word == "unknown":
+        raise Problem(404, "Unknown job", "no job has this id")
+    if word == "fenced":
+        raise Problem(409, "Fenced", "the fence is not the job's present one: this attempt is over", field="fence")
+    return answer(request, {"outcome": word})
+
+
+async def start_job(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    body = await read_as(request, StartBody)
+    started = await engine.functions.job_start(_job_id(request), Fence(body.fence))
+    if isinstance(started, Running):
+        told = {"outcome": "running", "remaining_ms": started.remaining_ms, "payload": started.payload}
+        return answer(request, told)
+    return _outcome(request, started)
+
+
+async def finish_job(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    body = await read_as(request, FinishBody)
+    word = await engine.functions.job_finish(_job_id(request), Fence(body.fence), body.outcome, body.result)
+    return _outcome(request, word)
+
+
+async def cancel_job(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    job = _job_id(request)
+    await _own_job(request, job, tenant_of(request))
+    return _outcome(request, await engine.functions.job_cancel(job))

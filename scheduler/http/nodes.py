@@ -1,0 +1,104 @@
+"""The routes under /v1/nodes, and /v1/cluster."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.domain.ids import NodeId, checked_id
+from scheduler.engine.engine import Engine
+from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body
+from scheduler.http.problems import Problem
+from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, reported
+from scheduler.store.functions import Beat, Mark
+
+_LIMITS = ("cpu_max", "gpu_max", "mem_max", "ttl_ms")
+_LOADS = ("cpu", "gpu", "mem", "labels")
+
+
+def _node_id(request: Request) -> NodeId:
+    return NodeId(checked_id("node", request.path_params["node"]))
+
+
+def _unknown() -> Problem:
+    return Problem(404, "Unknown node", "no node has this id")
+
+
+async def get_nodes(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    after = request.query_params.get("after", "")
+    if after:
+        checked_id("after", after)
+    nodes, cursor = await engine.nodes(after, number_query(request, "limit", 100, 1, 200))
+    return answer(request, {"nodes": nodes, "cursor": cursor})
+
+
+async def get_node(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    view = await engine.node(_node_id(request))
+    if view is None:
+        raise _unknown()
+    return answer(request, {"node": view})
+
+
+async def put_node(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    node, body = _node_id(request), await read_as(request, RegisterBody)
+    registered = await engine.functions.node_register(
+        node,
+        endpoint=body.endpoint,
+        slots=body.slots,
+        capabilities=body.capabilities,
+        **reported(body, *_LOADS, *_LIMITS),
+    )
+    told = {"outcome": "registered", "incarnation": registered.incarnation, "pools": registered.pools}
+    return answer(request, told, 201)
+
+
+async def post_heartbeat(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    node, body = _node_id(request), await read_as(request, HeartbeatBody)
+    fields = reported(body, *_LOADS, "slots", "capabilities", "running")
+    beat = await engine.functions.node_heartbeat(node, body.incarnation, **fields)
+    if isinstance(beat, Beat):
+        cancels = [{"job": job, "fence": fence} for job, fence in beat.cancels]
+        told = {"outcome": "ok", "ttl_ms": beat.ttl_ms, "cancel": cancels, "drain_ms": beat.drain_ms}
+        return answer(request, told)
+    if beat == "unknown":
+        raise Problem(404, "Unknown node", "the node is not known (any more): register again")
+    raise Problem(409, "Fenced", "another process has registered this id: stop", field="incarnation")
+
+
+async def _mark(request: Request, mark: Mark, drain_ms: int | None = None) -> Response:
+    engine: Engine = request.app.state.engine
+    state = await engine.functions.node_mark(_node_id(request), mark, drain_ms)
+    if state is None:
+        raise _unknown()
+    return answer(request, {"outcome": "marked", "state": state})
+
+
+async def cordon_node(request: Request) -> Response:
+    return await _mark(request, "cordon")
+
+
+async def uncordon_node(request: Request) -> Response:
+    return await _mark(request, "uncordon")
+
+
+async def drain_node(request: Request) -> Response:
+    raw = await read_body(request)
+    body = decoded(raw, DrainBody, packed=is_packed(request)) if raw else DrainBody()
+    return await _mark(request, "drain", body.drain_ms)
+
+
+async def delete_node(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    word = await engine.remove_node(_node_id(request))
+    if word == "unknown":
+        raise _unknown()
+    if word == "fenced":
+        raise Problem(409, "Fenced", "the node registered again while it was being removed")
+    return answer(request, {"outcome": word})
+
+
+async def get_cluster(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    return answer(request, await engine.cluster())

@@ -1,0 +1,69 @@
+"""Problem documents (RFC 9457): what went wrong, in which field, and when to try again."""
+
+import logging
+import math
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.errors import BadInput, FleetError
+
+JSON, MSGPACK = "application/json", "application/msgpack"
+log = logging.getLogger("fleet.http")
+
+
+class Problem(Exception):
+    """An answer that is not the one hoped for."""
+
+    def __init__(self, status: int, title: str, detail: str = "", **more: object) -> None:
+        super().__init__(detail or title)
+        self.status = status
+        self.retry_after_ms = more.pop("retry_after_ms", None)
+        kind = title.lower().replace(" ", "-")
+        self.document: dict[str, Any] = {"type": f"urn:fleet:{kind}", "title": title, "status": status}
+        if detail:
+            self.document["detail"] = detail
+        self.document.update(more)
+
+    def headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds, wherever another try may help."""
+        if not isinstance(self.retry_after_ms, int):
+            return {}
+        return {"retry-after": str(max(math.ceil(self.retry_after_ms / 1000), 1))}
+
+
+def wants_msgpack(request: Request) -> bool:
+    """Accept decides; without it the answer comes as the question did."""
+    accept = request.headers.get("accept", "*/*")
+    if MSGPACK in accept:
+        return True
+    return accept == "*/*" and request.headers.get("content-type", "").startswith(MSGPACK)
+
+
+def problem_of(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case BadInput():
+            return Problem(422, "Invalid value", f"{error.field} {error.what}", field=error.field)
+        case FleetError():
+            return Problem(503, "Unavailable", str(error), code=error.code, retry_after_ms=1_000)
+        case HTTPException():
+            return Problem(error.status_code, str(error.detail))
+        case _:
+            log.error("request_failed", exc_info=error)
+            return Problem(500, "Internal error")
+
+
+async def problem_response(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    packed = wants_msgpack(request)
+    content = msgspec.msgpack.encode(problem.document) if packed else msgspec.json.encode(problem.document)
+    headers = problem.headers()
+    if isinstance(error, HTTPException) and error.headers:
+        headers.update(error.headers)
+    kind = "application/problem+msgpack" if packed else "application/problem+json"
+    return Response(content, problem.status, headers, kind)

@@ -1,0 +1,160 @@
+"""The shapes of bodies, with their limits; OpenAPI is made from these."""
+
+import hashlib
+import secrets
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from scheduler.domain.demand import TOKENS_MAX, demand_from_tokens
+from scheduler.domain.ids import ID_PATTERN, SESSION_PATTERN, TOKEN_PATTERN, JobId, NodeId, PoolName, Tenant
+from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PAYLOAD_MAX_BYTES, PRIORITY, TIMEOUT_MS, JobRequest
+from scheduler.errors import BadInput
+
+# JSON Schema has no \Z; a line end is no id character, so $ says the same to every reader but Python
+Id = Annotated[str, Meta(pattern=ID_PATTERN, max_length=64)]
+SessionId = Annotated[str, Meta(pattern=SESSION_PATTERN, max_length=128)]
+TokenText = Annotated[str, Meta(pattern=TOKEN_PATTERN, max_length=128)]
+Tokens = Annotated[list[TokenText], Meta(max_length=1_024)]
+Labels = Annotated[dict[str, str], Meta(max_length=64)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+FenceNumber = Annotated[int, Meta(ge=1, le=2**53)]
+DurationMs = Annotated[int, Meta(ge=1, le=86_400_000)]
+
+
+class JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A job to place. `requires` names the capabilities that its node must offer."""
+
+    requires: Annotated[list[TokenText], Meta(min_length=1, max_length=TOKENS_MAX)]
+    id: Id | None = None
+    session: SessionId | None = None
+    affinity: Literal["none", "sticky", "spread"] = "none"
+    pool: Id | None = None
+    fallback: bool = True
+    exclude: Annotated[list[Id], Meta(max_length=64)] = []
+    payload: Raw | UnsetType = UNSET
+    deliver: Literal["inbox", "direct"] = "inbox"
+    priority: Annotated[int, Meta(ge=0, le=9)] = PRIORITY
+    ack_ms: DurationMs = ACK_MS
+    timeout_ms: DurationMs = TIMEOUT_MS
+    wait_ms: Annotated[int, Meta(ge=0, le=0)] = 0
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = MAX_ATTEMPTS
+    retry_failed: bool = False
+
+
+class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 1,000 jobs, each with an outcome of its own."""
+
+    jobs: Annotated[list[Raw], Meta(min_length=1, max_length=1_000)]
+
+
+class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    fence: FenceNumber
+
+
+class FinishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The end of an attempt; `result` is text of at most 262,144 bytes."""
+
+    fence: FenceNumber
+    outcome: Literal["succeeded", "failed", "released"]
+    result: Annotated[str, Meta(max_length=262_144)] = ""
+
+
+class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A node that cannot reach Redis registers here."""
+
+    endpoint: Annotated[str, Meta(min_length=1, max_length=512)]
+    slots: Annotated[int, Meta(ge=1, le=1_000_000)]
+    capabilities: Annotated[list[TokenText], Meta(min_length=1, max_length=1_024)]
+    labels: Labels | None = None
+    cpu: Percent | None = None
+    gpu: Percent | None = None
+    mem: Percent | None = None
+    cpu_max: Percent | None = None
+    gpu_max: Percent | None = None
+    mem_max: Percent | None = None
+    ttl_ms: Annotated[int, Meta(ge=100, le=3_600_000)] | None = None
+
+
+class RunningJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    job: Annotated[str, Meta(max_length=129)]
+    fence: FenceNumber
+
+
+class HeartbeatBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A node lives; only what it reports changes."""
+
+    incarnation: FenceNumber
+    cpu: Percent | None = None
+    gpu: Percent | None = None
+    mem: Percent | None = None
+    slots: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    capabilities: Tokens | None = None
+    labels: Labels | None = None
+    running: Annotated[list[RunningJob], Meta(max_length=1_000)] | None = None
+
+
+class DrainBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    drain_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
+
+
+def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, object]:
+    """The optional fields that are given, as the functions take them."""
+    fields: dict[str, object] = {}
+    for name in names:
+        value = getattr(body, name)
+        if value is None:
+            continue
+        if name == "labels":
+            value = " ".join(f"{key}={text}" for key, text in value.items())
+        elif name == "capabilities":
+            value = " ".join(value)
+        elif name == "running":
+            value = " ".join(f"{item.job} {item.fence}" for item in value)
+        elif isinstance(value, float):
+            value = f"{value:.3f}"
+        fields[name] = value
+    return fields
+
+
+def _payload(body: JobBody, *, packed: bool) -> str | None:
+    if isinstance(body.payload, UnsetType):
+        return None
+    raw = bytes(body.payload)
+    if packed:
+        try:
+            raw = msgspec.json.encode(msgspec.msgpack.decode(raw))
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise BadInput("payload", f"must be a value that JSON can hold: {error}") from error
+    if len(raw) > PAYLOAD_MAX_BYTES:
+        raise BadInput("payload", f"must be at most {PAYLOAD_MAX_BYTES} bytes as JSON")
+    return raw.decode()
+
+
+def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
+    """The request behind a body; an id of the client's is stored as `<tenant>:<id>`, else one is made here."""
+    pool = None if body.pool is None else PoolName(body.pool)
+    payload = _payload(body, packed=packed)
+    if body.id is None:
+        job, digest = JobId(f"0.{secrets.token_urlsafe(16)}"), "-"
+    else:
+        job = JobId(f"{tenant}:{body.id}")
+        told = (msgspec.structs.replace(body, payload=UNSET), payload)
+        digest = hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+    return JobRequest(
+        id=job,
+        digest=digest,
+        demand=demand_from_tokens(body.requires, tenant, pool, fallback=body.fallback),
+        session=body.session,
+        affinity=body.affinity,
+        exclude=frozenset(map(NodeId, body.exclude)),
+        payload=payload,
+        deliver=body.deliver,
+        priority=body.priority,
+        ack_ms=body.ack_ms,
+        timeout_ms=body.timeout_ms,
+        wait_ms=body.wait_ms,
+        max_attempts=body.max_attempts,
+        retry_failed=body.retry_failed,
+    )
