@@ -1,7 +1,7 @@
 """What goes over the wire between our Python and our Lua: claims out, answers and mirror pages in."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgpack
 
@@ -98,7 +98,7 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
             claim[name] = value
     if request.retry_failed:
         claim["retry_failed"] = 1
-    return cast("bytes", msgpack.packb(claim, use_bin_type=False))
+    return msgpack.packb(claim, use_bin_type=False)
 
 
 def read_answer(job: JobId, raw: list[Any]) -> Answer:

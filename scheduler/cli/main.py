@@ -1,0 +1,59 @@
+"""The `fleet` command: its list of commands and what becomes of errors."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from scheduler import __version__
+from scheduler.errors import BadInput, FleetError
+
+_COMMANDS = {
+    "dev": "scheduler.cli.dev:dev",
+    "library": "scheduler.cli.library:library",
+    "node": "scheduler.cli.node:node",
+    "replay": "scheduler.cli.replay:replay",
+    "serve": "scheduler.cli.serve:serve",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command when it is asked for, so that `fleet --help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        target = _COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, name = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=_Lazy)
+@click.version_option(__version__, prog_name="fleet")
+def fleet() -> None:
+    """Place real-time work on a live fleet; Redis is the only truth."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exit status: 0 done, 1 failed, 2 bad input, 3 fenced (another process took the node's id)."""
+    try:
+        fleet.main(args=argv, prog_name="fleet", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as leave:
+        sys.exit(leave.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except FleetError as error:
+        click.echo(f"fleet: {error}", err=True)
+        sys.exit(2 if isinstance(error, BadInput) else 1)
+
+
+if __name__ == "__main__":
+    main()

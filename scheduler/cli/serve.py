@@ -1,0 +1,46 @@
+"""`fleet serve`: one replica, one process, one port."""
+
+import ipaddress
+
+import click
+import uvicorn
+
+from scheduler.app import create_app
+from scheduler.cli.settings import settings_with
+from scheduler.errors import BadInput
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_535))
+@click.option("--redis-url", help="Redis address [default: REDIS_URL]")
+@click.option("--namespace", help="first part of every key [default: fleet]")
+@click.option("--insecure-no-auth", is_flag=True, help="serve beyond the loopback without any authentication")
+@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(
+    host: str, port: int, redis_url: str | None, namespace: str | None, log_level: str, *, insecure_no_auth: bool
+) -> None:
+    """Run one replica. Run as many as you like: they share nothing but Redis."""
+    if not _is_loopback(host) and not insecure_no_auth:
+        raise BadInput("--host", "must be a loopback address, or add --insecure-no-auth: there are no keys yet")
+    app = create_app(settings_with(redis_url, namespace))
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_level=log_level,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+        backlog=2_048,
+    )
