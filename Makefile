@@ -25,7 +25,7 @@ setup: $(STAMP) ## make .venv with the fleet command in it (again only when the 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'python 3.11 or newer is needed, none is on PATH' >&2; exit 1; }
 	@rm -f $@
-	$(CLEAN) $(PYTHON) -m venv --clear $(VENV)
+	$(CLEAN) $(PYTHON) -m venv $(VENV)
 	$(CLEAN) PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,test]'
 	@touch $@
@@ -34,7 +34,7 @@ run: setup ## start a server, three replicas and a demo fleet (ARGS="--duration 
 	@$(BIN)/fleet dev $(ARGS)
 
 test: setup ## the fast suite, in parallel (ARGS="-k lease")
-	$(BIN)/python -m pytest -n auto -m 'not (race or bench or soak or slow)' $(ARGS)
+	$(BIN)/python -m pytest -n auto -m 'not (race or bench or soak or slow or container)' $(ARGS)
 
 check: setup ## what CI asks beyond the tests: format, lint, types, import rules
 	$(BIN)/ruff format --check .
