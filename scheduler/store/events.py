@@ -40,8 +40,7 @@ class EventReader:
             answer: Any = await self._blocking.xread({self._stream: position}, count=PAGE, block=block_ms)
         except (TimeoutError, RedisError, OSError) as error:
             raise ServerUnavailable(str(error)) from error
-        streams = answer.items() if isinstance(answer, dict) else answer or []
-        return [_event(entry) for _, entries in streams for entry in _flat(entries)]
+        return [_event(entry) for entry in entries_of(answer)]
 
     async def _ask(self, *command: str | int) -> Any:
         try:
@@ -50,10 +49,15 @@ class EventReader:
             raise ServerUnavailable(str(error)) from error
 
 
-def _flat(entries: Any) -> list[Any]:
-    """The entries of one stream; the newer protocol wraps them in one more list."""
-    nested = entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple)
-    return list(entries[0] if nested else entries)
+def entries_of(answer: Any) -> list[Any]:
+    """The entries of an XREAD of one stream, in either protocol; none where it ran into its time limit."""
+    streams = answer.items() if isinstance(answer, dict) else answer or []
+    found: list[Any] = []
+    for _, entries in streams:
+        # the newer protocol wraps the entries in one more list
+        nested = entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], tuple)
+        found.extend(entries[0] if nested else entries)
+    return found
 
 
 def _event(entry: tuple[bytes, dict[bytes, bytes]]) -> Event:

@@ -1,0 +1,7 @@
+"""The node side: registers, heartbeats, takes work, runs handlers, drains. Needs Redis and nothing of a replica."""
+
+from scheduler.agent.agent import Agent, FencedOut
+from scheduler.agent.config import NodeConfig
+from scheduler.agent.running import Handler, Job
+
+__all__ = ["Agent", "FencedOut", "Handler", "Job", "NodeConfig"]

@@ -1,0 +1,59 @@
+"""What a node says of itself, and how its agent behaves."""
+
+from dataclasses import dataclass, field
+
+from scheduler.domain.ids import NodeId, Token, checked_id, checked_token
+from scheduler.errors import BadInput
+
+SLOTS_MAX = 1_000_000
+CAPABILITIES_MAX = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One node. Limits in percent; None leaves the fleet's default. BadInput names the field and the limit."""
+
+    id: NodeId
+    slots: int
+    capabilities: tuple[Token, ...]
+    endpoint: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    cpu_max: float | None = None
+    gpu_max: float | None = None
+    mem_max: float | None = None
+    heartbeat_ms: int = 1_000
+    ttl_ms: int = 3_000
+    drain_ms: int = 30_000
+
+    def __post_init__(self) -> None:
+        checked_id("id", self.id)
+        for token in self.capabilities:
+            checked_token("capabilities", token)
+        if not 1 <= len(self.capabilities) <= CAPABILITIES_MAX:
+            raise BadInput("capabilities", f"must be 1 to {CAPABILITIES_MAX} tokens")
+        if not 1 <= self.slots <= SLOTS_MAX:
+            raise BadInput("slots", f"must be from 1 to {SLOTS_MAX}")
+        if not 100 <= self.ttl_ms <= 3_600_000:
+            raise BadInput("ttl_ms", "must be from 100 to 3600000")
+        if not 10 <= self.heartbeat_ms <= self.ttl_ms // 2:
+            raise BadInput("heartbeat_ms", f"must be from 10 to half of ttl_ms, {self.ttl_ms // 2}")
+        if not 0 <= self.drain_ms <= 86_400_000:
+            raise BadInput("drain_ms", "must be from 0 to 86400000")
+
+    def registration(self) -> dict[str, object]:
+        """The optional fields of node_register that are set."""
+        fields: dict[str, object] = {"ttl_ms": self.ttl_ms}
+        if self.labels:
+            fields["labels"] = " ".join(f"{name}={value}" for name, value in self.labels.items())
+        for name in ("cpu_max", "gpu_max", "mem_max"):
+            if (value := getattr(self, name)) is not None:
+                fields[name] = value
+        return fields
+
+
+def labels_from(text: str) -> dict[str, str]:
+    """Labels from `key=value key=value`."""
+    pairs = [word.partition("=") for word in text.split()]
+    if any(not equals for _, equals, _ in pairs):
+        raise BadInput("labels", "must be key=value words")
+    return {name: value for name, _, value in pairs}

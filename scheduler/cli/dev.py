@@ -1,0 +1,151 @@
+"""`fleet dev`: a server, replicas, nodes and jobs on this machine, to look at and to try things on."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import click
+from rich.console import Console
+
+from scheduler.cli.settings import settings_with
+from scheduler.dev.load import Tally, run_load, wait_ready
+from scheduler.dev.process import spawn_bound, stop
+from scheduler.dev.server import EmbeddedServer, choose_server
+from scheduler.errors import BadInput, ServerUnavailable
+from scheduler.store.client import connect
+from scheduler.store.library import load_library
+
+_FLEET = (sys.executable, "-m", "scheduler.cli.main")
+_NODES = """
+import asyncio, sys
+from scheduler.dev.fleet import run_nodes
+asyncio.run(run_nodes(int(sys.argv[1]), *sys.argv[2:]))
+"""
+
+
+def _duration_s(text: str | None) -> float | None:
+    if text is None:
+        return None
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0}
+    number = text.rstrip("sm") or "?"
+    try:
+        seconds = float(number) * units[text[len(number) :] or "s"]
+    except (KeyError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= 86_400:
+        raise BadInput("--duration", "must be a time such as 20s, 500ms or 2m, up to a day")
+    return seconds
+
+
+async def _load_library(url: str) -> None:
+    client = connect(url, timeout_ms=5_000)
+    try:
+        await load_library(client)
+    finally:
+        await client.aclose()
+
+
+def _line(tally: Tally, before: int, seconds: float) -> str:
+    rate = (tally.placed - before) / seconds
+    middle = statistics.median(tally.latencies_ms) if tally.latencies_ms else 0
+    refused = ", ".join(f"{n} {name}" for name, n in sorted(tally.refused.items())) or "none"
+    reasons = ", ".join(f"{name} {n}" for name, n in tally.reasons.most_common(3))
+    return (
+        f"[bold green]{rate:6.0f}[/] placements/s   p50 {middle:5.1f} ms   placed {tally.placed:,}   "
+        f"refused: {refused}{f' (mostly {reasons})' if reasons else ''}   failed {tally.failed}"
+    )
+
+
+def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> None:
+    shard = f"{namespace}:{{0}}"
+    console.print("\n[bold]A live fleet.[/] Replicas (any of them will do; look at one in a browser):")
+    for url in urls:
+        console.print(f"  [link={url}]{url}/[/link]")
+    console.print("Place a job:")
+    body = '{"requires": ["asr:zh"], "payload": {"text": "hello"}}'
+    click.echo(f"  curl -s {urls[0]}/v1/jobs -H 'content-type: application/json' -d '{body}'")
+    console.print("Look inside - who can take asr:zh right now?")
+    click.echo(f"  {cli_line} SINTER '{shard}:free' '{shard}:pool:default' '{shard}:cap:asr:zh'\n")
+
+
+async def _show(
+    console: Console, urls: list[str], tally: Tally, duration_s: float | None, rate: float | None
+) -> None:
+    """Run the load and print a line a second until the time is over or somebody interrupts."""
+    stopping = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    load = asyncio.create_task(run_load(urls, tally, rate)) if rate else None
+    end = None if duration_s is None else time.monotonic() + duration_s
+    while not stopping.is_set() and (end is None or time.monotonic() < end):
+        before, started = tally.placed, time.monotonic()
+        left = 1.0 if end is None else min(1.0, max(end - time.monotonic(), 0.01))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), left)
+        if load is not None:
+            console.print(_line(tally, before, time.monotonic() - started), highlight=False, soft_wrap=True)
+            if load.done():
+                load.result()
+    if load is not None:
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+
+
+def _summary(console: Console, tally: Tally, seconds: float) -> None:
+    busiest = tally.nodes.most_common(1)
+    console.print(
+        f"\n[bold]Summary:[/] {tally.placed:,} placed on {len(tally.nodes)} nodes in {seconds:.0f} s, "
+        f"{sum(tally.refused.values())} refused {dict(tally.refused)}, {tally.failed} failed"
+        + (f"; busiest node {busiest[0][0]} with {busiest[0][1]}" if busiest else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@click.command()
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_000), help="of the first replica")
+@click.option("--duration", help="end after this time, such as 20s [default: until Ctrl-C]")
+@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 16))
+@click.option("--nodes", default=24, show_default=True, type=click.IntRange(0, 500))
+@click.option(
+    "--rate", default=100.0, show_default=True, type=click.FloatRange(0.1, 2_000), help="demo jobs a second"
+)
+@click.option("--no-load", is_flag=True, help="no demo jobs")
+def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float, *, no_load: bool) -> None:
+    """A whole live fleet on this machine; everything is gone when it ends, even when it is killed."""
+    started, duration_s = time.monotonic(), _duration_s(duration)
+    console = Console()
+    choice, remarks = choose_server(os.environ)
+    for remark in (*remarks, f"server: {choice.describe()}"):
+        click.echo(remark, err=True)
+    children: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as ending:
+        if choice.url is None:
+            server = ending.enter_context(EmbeddedServer(choice))
+            url, cli_line = server.url, server.cli_line
+        else:
+            url, cli_line = choice.url, "redis-cli -u $REDIS_URL"
+        settings = settings_with(url)
+        asyncio.run(_load_library(url))
+        ending.callback(stop, children)
+        environ = {**os.environ, "REDIS_URL": url}
+        urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]
+        children.extend(
+            spawn_bound([*_FLEET, "serve", "--port", str(port + i)], environ=environ) for i in range(replicas)
+        )
+        if nodes:
+            argv = [sys.executable, "-c", _NODES, str(nodes), url, settings.namespace]
+            children.append(spawn_bound(argv, environ=environ))
+        try:
+            asyncio.run(wait_ready(urls, 30))
+        except TimeoutError as error:
+            raise ServerUnavailable(str(error)) from error
+        _greet(console, urls, cli_line, settings.namespace)
+        tally = Tally()
+        asyncio.run(_show(console, urls, tally, duration_s, None if no_load else rate))
+        _summary(console, tally, time.monotonic() - started)

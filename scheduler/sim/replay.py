@@ -1,0 +1,168 @@
+"""Replays a trace over HTTP: each request at its time, each job finished after its service time."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from scheduler.sim.trace import Request
+
+CONNECTIONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPlan:
+    """How to replay. Rates in tokens a second of a node's service; speed divides every time."""
+
+    urls: tuple[str, ...]
+    speed: float
+    requires: tuple[str, ...]
+    affinity: str = "none"
+    tenant: str = "default"
+    input_rate: float = 20_000
+    output_rate: float = 50
+    run: str = field(default_factory=lambda: f"replay-{random.getrandbits(48):x}")
+
+    def service_s(self, request: Request) -> float:
+        return (request.input_tokens / self.input_rate + request.output_tokens / self.output_rate) / self.speed
+
+
+@dataclass
+class Report:
+    """What became of the requests; latencies are those of placements, in ms."""
+
+    requests: int = 0
+    placed: int = 0
+    failed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    conflicts: int = 0
+    finish_failed: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+    nodes: Counter[str] = field(default_factory=Counter)
+    session_nodes: dict[str, list[str]] = field(default_factory=dict)
+    behind_ms: float = 0.0
+    seconds: float = 0.0
+
+    def document(self, known_nodes: int) -> dict[str, object]:
+        """The report as plain values. `balance` counts nodes that got nothing, too."""
+        ordered = sorted(self.latencies_ms)
+        quantiles = {
+            f"p{q}": round(ordered[min(len(ordered) * q // 100, len(ordered) - 1)], 2) if ordered else None
+            for q in (50, 95, 99)
+        }
+        spread = max(known_nodes, len(self.nodes))
+        mean = self.placed / spread if spread else 0.0
+        pairs = [p for nodes in self.session_nodes.values() for p in itertools.pairwise(nodes)]
+        visited = sum(len(set(nodes)) for nodes in self.session_nodes.values())
+        return {
+            "requests": self.requests,
+            "placed": self.placed,
+            "refused": sum(self.refused.values()),
+            "refused_by_class": dict(self.refused),
+            "refused_by_reason": dict(self.reasons),
+            "failed": self.failed,
+            "finish_failed": self.finish_failed,
+            "conflicts": self.conflicts,
+            "latency_ms": quantiles,
+            "balance": round(max(self.nodes.values()) / mean, 3) if self.nodes else None,
+            "nodes_used": len(self.nodes),
+            "placements_per_session_node": round(self.placed / visited, 3) if visited else None,
+            "follow_ups_on_their_node": round(sum(a == b for a, b in pairs) / len(pairs), 4) if pairs else None,
+            "behind_schedule_ms": round(self.behind_ms, 1),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+class Replay:
+    """One run. At most 256 requests wait on connections at once; `behind_ms` says how late the sender ever was."""
+
+    def __init__(self, plan: ReplayPlan, requests: list[Request], progress: Callable[[Report], None]) -> None:
+        self._plan = plan
+        self._requests = requests
+        self._progress = progress
+        self._urls = itertools.cycle(plan.urls)
+        self.report = Report(requests=len(requests))
+
+    async def run(self) -> dict[str, object]:
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        started = time.monotonic()
+        headers = {"x-fleet-tenant": self._plan.tenant}
+        async with httpx.AsyncClient(timeout=httpx.Timeout(10, pool=60), limits=limits, headers=headers) as client:
+            async with asyncio.TaskGroup() as group:
+                for number, request in enumerate(self._requests):
+                    due = started + request.arrival_ms / 1000 / self._plan.speed
+                    late = time.monotonic() - due
+                    if late < 0:
+                        await asyncio.sleep(-late)
+                    self.report.behind_ms = max(self.report.behind_ms, late * 1000)
+                    group.create_task(self._one(client, number, request))
+            self.report.seconds = time.monotonic() - started
+            return self.report.document(await self._fleet_size(client))
+
+    async def _fleet_size(self, client: httpx.AsyncClient) -> int:
+        try:
+            nodes = (await client.get(f"{self._plan.urls[0]}/v1/cluster")).json()["nodes"]
+            return int(nodes["ready"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return 0
+
+    async def _post(self, client: httpx.AsyncClient, path: str, body: dict[str, object]) -> httpx.Response | None:
+        """One call, tried again on another replica where the connection failed: every call here is safe to repeat."""
+        for _ in range(3):
+            try:
+                return await client.post(f"{next(self._urls)}{path}", json=body)
+            except httpx.HTTPError:
+                await asyncio.sleep(0.05)
+        return None
+
+    async def _one(self, client: httpx.AsyncClient, number: int, request: Request) -> None:
+        body: dict[str, object] = {
+            "id": f"{self._plan.run}-{number}",
+            "requires": list(self._plan.requires),
+            "deliver": "direct",
+        }
+        if request.session:
+            body["session"] = request.session
+            body["affinity"] = self._plan.affinity
+        started = time.perf_counter()
+        answer = await self._post(client, "/v1/jobs", body)
+        latency_ms = (time.perf_counter() - started) * 1000
+        job = self._count(answer, request, latency_ms)
+        self._progress(self.report)
+        if job is None:
+            return
+        service_s = self._plan.service_s(request)
+        # a direct job is started by its caller: from then on it has its full time, not the acknowledgement's
+        fence = {"fence": job["fence"]}
+        begun = await self._post(client, f"/v1/jobs/{job['id']}/start", fence)
+        await asyncio.sleep(service_s)
+        ended = await self._post(client, f"/v1/jobs/{job['id']}/finish", {**fence, "outcome": "succeeded"})
+        if begun is None or ended is None or ended.status_code != 200:
+            self.report.finish_failed += 1
+
+    def _count(self, answer: httpx.Response | None, request: Request, latency_ms: float) -> dict[str, Any] | None:
+        report = self.report
+        body: dict[str, Any] = answer.json() if answer is not None else {}
+        if answer is None or "job" not in body:
+            if "class" in body:
+                report.refused[body["class"]] += 1
+                if body["reasons"]:
+                    report.reasons[max(body["reasons"], key=body["reasons"].__getitem__)] += 1
+            else:
+                report.failed += 1
+            return None
+        job: dict[str, Any] = body["job"]
+        report.placed += 1
+        report.latencies_ms.append(latency_ms)
+        report.conflicts += int(body.get("placement", {}).get("conflict", False))
+        report.nodes[job["node"]["id"]] += 1
+        if request.session:
+            report.session_nodes.setdefault(request.session, []).append(job["node"]["id"])
+        return job

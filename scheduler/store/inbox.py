@@ -1,0 +1,44 @@
+"""A node's inbox, read in order: deliveries and directives."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from scheduler.domain.ids import Fence, JobId, NodeId
+from scheduler.errors import ServerUnavailable
+from scheduler.store.events import entries_of
+from scheduler.store.keys import inbox_key
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One entry: a job to start, or a cancel of one, under a fence."""
+
+    position: str
+    kind: Literal["job", "cancel"]
+    job: JobId
+    fence: Fence
+
+
+class InboxReader:
+    """Blocking reads of one inbox; give a client of connect_blocking."""
+
+    def __init__(self, blocking: Redis, shard: str, node: NodeId) -> None:
+        self._blocking = blocking
+        self._stream = inbox_key(shard, node)
+
+    async def after(self, position: str, block_ms: int) -> list[Delivery]:
+        """Up to 100 entries behind position ('0' at first); waits up to block_ms for one, then returns none."""
+        try:
+            answer: Any = await self._blocking.xread({self._stream: position}, count=100, block=block_ms)
+        except (TimeoutError, RedisError, OSError) as error:
+            raise ServerUnavailable(str(error)) from error
+        return [_delivery(entry) for entry in entries_of(answer)]
+
+
+def _delivery(entry: tuple[bytes, dict[bytes, bytes]]) -> Delivery:
+    position, fields = entry
+    kind: Literal["job", "cancel"] = "cancel" if fields[b"kind"] == b"cancel" else "job"
+    return Delivery(position.decode(), kind, JobId(fields[b"job"].decode()), Fence(int(fields[b"fence"])))
