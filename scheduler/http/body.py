@@ -1,9 +1,10 @@
 """Bodies in and out: JSON or msgpack by Content-Type and Accept, within the limit."""
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from scheduler.domain.ids import Tenant, checked_id
@@ -12,6 +13,10 @@ from scheduler.http.problems import JSON, MSGPACK, Problem, wants_msgpack
 
 T = TypeVar("T")
 _DECODERS: dict[tuple[type[Any], bool], Any] = {}
+# The decoder names the field either as a path at the end or, for a field too many or too few, in the sentence.
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")
+_NOT_YET = frozenset({"services", "src", "tgt"})
 
 
 def tenant_of(request: Request) -> Tenant:
@@ -31,13 +36,16 @@ async def read_body(request: Request) -> bytes:
     limit: int = request.app.state.engine.settings.body_max_bytes
     too_large = Problem(413, "Body too large", f"body must be at most {limit} bytes", field="body")
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > limit:
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise too_large
     body = b""
-    async for chunk in request.stream():
-        body = body + chunk if body else chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            body = body + chunk if body else chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise Problem(400, "Broken body", "the body ended before its length", field="body") from error
     return body
 
 
@@ -50,13 +58,20 @@ def decoded(raw: bytes | msgspec.Raw, kind: type[T], *, packed: bool) -> T:
     try:
         value: T = decoder.decode(raw)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).rpartition(" - at `")
-        field = path.removesuffix("`").removeprefix("$").removeprefix(".") if what else ""
-        raise Problem(422, "Invalid value", str(error).replace("`$.", "`"), field=field or "body") from error
+        raise _invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         name = "msgpack" if packed else "JSON"
         raise Problem(400, f"Broken {name}", f"body is not {name}: {error}", field="body") from error
     return value
+
+
+def _invalid(message: str) -> Problem:
+    at, named = _PATH.search(message), _NAMED.match(message)
+    path = [part for part in (at and at[1], named and named[1]) if part]
+    field = ".".join(path) or "body"
+    if field in _NOT_YET:
+        return Problem(422, "Invalid value", f"{field} is not available yet: name tokens in requires", field=field)
+    return Problem(422, "Invalid value", message.replace("`$.", "`"), field=field)
 
 
 async def read_as(request: Request, kind: type[T]) -> T:

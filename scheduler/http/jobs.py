@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,17 +13,27 @@ from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
 from scheduler.errors import Overrun
+from scheduler.http.answers import (
+    BatchAnswer,
+    BatchOutcome,
+    JobAnswer,
+    OutcomeAnswer,
+    PlacedJob,
+    PlacementAnswer,
+    PlacementFacts,
+    StartAnswer,
+)
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
 from scheduler.store.codec import Exists
 from scheduler.store.functions import Running
-from scheduler.store.views import JobView
+from scheduler.store.views import JobView, NodeAddress
 
 WAIT_MAX_MS = 60_000
 
 
-def _told(verdict: Verdict) -> tuple[int, dict[str, object]]:
+def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
     """Status and body of a placement; a refusal of any kind is raised as its Problem."""
     if isinstance(verdict, Refusal):
         status = 422 if verdict.refusal is RefusalClass.IMPOSSIBLE else 503
@@ -40,24 +51,19 @@ def _told(verdict: Verdict) -> tuple[int, dict[str, object]]:
     if verdict == "denied":
         raise Problem(403, "Forbidden", "no pool of this name serves this tenant", field="pool")
     found = verdict.placed.placement if isinstance(verdict, Placement) else verdict.placement
-    job = {
-        "id": found.job,
-        "state": found.state,
-        "node": {"id": found.node, "endpoint": found.endpoint} if found.node else None,
-        "pool": found.pool,
-        "fence": found.fence,
-        "attempt": found.attempt,
-        "lease_expires_at_ms": found.lease_expires_at_ms,
-    }
+    job = PlacedJob(
+        id=found.job,
+        state=found.state,
+        node=NodeAddress(found.node, found.endpoint) if found.node else None,
+        pool=found.pool,
+        fence=found.fence,
+        attempt=found.attempt,
+        lease_expires_at_ms=found.lease_expires_at_ms,
+    )
     if isinstance(verdict, Exists):
-        return 200, {"job": job}
-    about = {
-        "candidates": verdict.candidates,
-        "conflict": verdict.conflict,
-        "fallback_used": verdict.fallback_used,
-        "snapshot_age_ms": verdict.snapshot_age_ms,
-    }
-    return 201, {"job": job, "placement": about}
+        return 200, PlacementAnswer(job)
+    facts = PlacementFacts(verdict.candidates, verdict.conflict, verdict.fallback_used, verdict.snapshot_age_ms)
+    return 201, PlacementAnswer(job, facts)
 
 
 _SENTENCES = {
@@ -79,7 +85,7 @@ async def post_job(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     body = decoded(await read_body(request), JobBody, packed=packed)
     status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
-    headers = {"location": f"/v1/jobs/{told['job']['id']}"} if status == 201 else None  # type: ignore[index]
+    headers = {"location": f"/v1/jobs/{told.job.id}"} if status == 201 else None
     return answer(request, told, status, headers)
 
 
@@ -87,16 +93,20 @@ async def post_batch(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     batch = decoded(await read_body(request), BatchBody, packed=packed)
 
-    async def one(raw: bytes) -> dict[str, object]:
+    async def one(raw: bytes) -> BatchOutcome:
         try:
             body = decoded(raw, JobBody, packed=packed)
             status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
         except Exception as error:  # noqa: BLE001 - each job has an outcome of its own
             document = problem_of(error).document
-            return {"status": document["status"], "problem": document}
-        return {"status": status, **told}
+            return BatchOutcome(document["status"], problem=document)
+        return BatchOutcome(status, told.job, told.placement)
 
-    return answer(request, {"jobs": await asyncio.gather(*(one(bytes(raw)) for raw in batch.jobs))})
+    return answer(request, BatchAnswer(await asyncio.gather(*(one(bytes(raw)) for raw in batch.jobs))))
+
+
+def _unknown() -> Problem:
+    return Problem(404, "Unknown job", "no job of this tenant has this id")
 
 
 def _job_id(request: Request) -> JobId:
@@ -109,7 +119,7 @@ async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 
     if view is not None and view.tenant == tenant and wait_ms > 0 and not view.state.ended:
         view = await _wait(request, engine, job, wait_ms)
     if view is None or view.tenant != tenant:
-        raise Problem(404, "Unknown job", "no job of this tenant has this id")
+        raise _unknown()
     return view
 
 
@@ -134,32 +144,32 @@ async def _disconnected(request: Request) -> None:
 
 async def get_job(request: Request) -> Response:
     wait_ms = number_query(request, "wait_ms", 0, 0, WAIT_MAX_MS)
-    return answer(request, {"job": await _own_job(request, _job_id(request), tenant_of(request), wait_ms)})
+    return answer(request, JobAnswer(await _own_job(request, _job_id(request), tenant_of(request), wait_ms)))
 
 
-def _outcome(request: Request, word: str) -> Response:
+def _outcome(request: Request, word: Literal["finished", "cancelled", "duplicate", "fenced", "unknown"]) -> Response:
     if word == "unknown":
-        raise Problem(404, "Unknown job", "no job has this id")
+        raise _unknown()
     if word == "fenced":
         raise Problem(409, "Fenced", "the fence is not the job's present one: this attempt is over", field="fence")
-    return answer(request, {"outcome": word})
+    return answer(request, OutcomeAnswer(word))
 
 
 async def start_job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    body = await read_as(request, StartBody)
-    started = await engine.functions.job_start(_job_id(request), Fence(body.fence))
+    job, body = _job_id(request), await read_as(request, StartBody)
+    await _own_job(request, job, tenant_of(request))
+    started = await engine.functions.job_start(job, Fence(body.fence))
     if isinstance(started, Running):
-        told = {"outcome": "running", "remaining_ms": started.remaining_ms, "payload": started.payload}
-        return answer(request, told)
+        return answer(request, StartAnswer("running", started.remaining_ms, started.payload))
     return _outcome(request, started)
 
 
 async def finish_job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    body = await read_as(request, FinishBody)
-    word = await engine.functions.job_finish(_job_id(request), Fence(body.fence), body.outcome, body.result)
-    return _outcome(request, word)
+    job, body = _job_id(request), await read_as(request, FinishBody)
+    await _own_job(request, job, tenant_of(request))
+    return _outcome(request, await engine.functions.job_finish(job, Fence(body.fence), body.outcome, body.result))
 
 
 async def cancel_job(request: Request) -> Response:

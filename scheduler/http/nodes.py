@@ -5,6 +5,15 @@ from starlette.responses import Response
 
 from scheduler.domain.ids import NodeId, checked_id
 from scheduler.engine.engine import Engine
+from scheduler.http.answers import (
+    CancelOrder,
+    HeartbeatAnswer,
+    MarkedAnswer,
+    NodeAnswer,
+    NodesAnswer,
+    OutcomeAnswer,
+    RegisteredAnswer,
+)
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body
 from scheduler.http.problems import Problem
 from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, reported
@@ -28,7 +37,7 @@ async def get_nodes(request: Request) -> Response:
     if after:
         checked_id("after", after)
     nodes, cursor = await engine.nodes(after, number_query(request, "limit", 100, 1, 200))
-    return answer(request, {"nodes": nodes, "cursor": cursor})
+    return answer(request, NodesAnswer(nodes, cursor))
 
 
 async def get_node(request: Request) -> Response:
@@ -36,7 +45,7 @@ async def get_node(request: Request) -> Response:
     view = await engine.node(_node_id(request))
     if view is None:
         raise _unknown()
-    return answer(request, {"node": view})
+    return answer(request, NodeAnswer(view))
 
 
 async def put_node(request: Request) -> Response:
@@ -49,8 +58,7 @@ async def put_node(request: Request) -> Response:
         capabilities=body.capabilities,
         **reported(body, *_LOADS, *_LIMITS),
     )
-    told = {"outcome": "registered", "incarnation": registered.incarnation, "pools": registered.pools}
-    return answer(request, told, 201)
+    return answer(request, RegisteredAnswer("registered", registered.incarnation, registered.pools), 201)
 
 
 async def post_heartbeat(request: Request) -> Response:
@@ -59,9 +67,8 @@ async def post_heartbeat(request: Request) -> Response:
     fields = reported(body, *_LOADS, "slots", "capabilities", "running")
     beat = await engine.functions.node_heartbeat(node, body.incarnation, **fields)
     if isinstance(beat, Beat):
-        cancels = [{"job": job, "fence": fence} for job, fence in beat.cancels]
-        told = {"outcome": "ok", "ttl_ms": beat.ttl_ms, "cancel": cancels, "drain_ms": beat.drain_ms}
-        return answer(request, told)
+        cancels = [CancelOrder(job, fence) for job, fence in beat.cancels]
+        return answer(request, HeartbeatAnswer("ok", beat.ttl_ms, cancels, beat.drain_ms))
     if beat == "unknown":
         raise Problem(404, "Unknown node", "the node is not known (any more): register again")
     raise Problem(409, "Fenced", "another process has registered this id: stop", field="incarnation")
@@ -72,7 +79,7 @@ async def _mark(request: Request, mark: Mark, drain_ms: int | None = None) -> Re
     state = await engine.functions.node_mark(_node_id(request), mark, drain_ms)
     if state is None:
         raise _unknown()
-    return answer(request, {"outcome": "marked", "state": state})
+    return answer(request, MarkedAnswer("marked", state))
 
 
 async def cordon_node(request: Request) -> Response:
@@ -96,7 +103,7 @@ async def delete_node(request: Request) -> Response:
         raise _unknown()
     if word == "fenced":
         raise Problem(409, "Fenced", "the node registered again while it was being removed")
-    return answer(request, {"outcome": word})
+    return answer(request, OutcomeAnswer(word))
 
 
 async def get_cluster(request: Request) -> Response:

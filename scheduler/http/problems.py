@@ -2,6 +2,8 @@
 
 import logging
 import math
+import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -37,10 +39,24 @@ class Problem(Exception):
 
 def wants_msgpack(request: Request) -> bool:
     """Accept decides; without it the answer comes as the question did."""
-    accept = request.headers.get("accept", "*/*")
-    if MSGPACK in accept:
-        return True
-    return accept == "*/*" and request.headers.get("content-type", "").startswith(MSGPACK)
+    packed = request.headers.get("content-type", "").lower().startswith(MSGPACK)
+    return _prefers_msgpack(request.headers.get("accept", "*/*"), packed=packed)
+
+
+@lru_cache(maxsize=64)
+def _prefers_msgpack(accept: str, *, packed: bool) -> bool:
+    weights = {kind: _weight(accept, kind) for kind in (JSON, MSGPACK)}
+    return packed if weights[JSON] == weights[MSGPACK] else weights[MSGPACK] > weights[JSON]
+
+
+def _weight(accept: str, kind: str) -> float:
+    """The q that an Accept header gives a media type; the most specific range that holds it decides."""
+    found: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (word.strip() for word in part.split(";"))
+        text = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        found[name] = float(text) if re.fullmatch(r"[01](\.\d{0,3})?", text) else 0.0
+    return next((found[name] for name in (kind, "application/*", "*/*") if name in found), 0.0)
 
 
 def problem_of(error: Exception) -> Problem:

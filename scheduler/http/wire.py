@@ -8,16 +8,27 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from scheduler.domain.demand import TOKENS_MAX, demand_from_tokens
-from scheduler.domain.ids import ID_PATTERN, SESSION_PATTERN, TOKEN_PATTERN, JobId, NodeId, PoolName, Tenant
-from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PAYLOAD_MAX_BYTES, PRIORITY, TIMEOUT_MS, JobRequest
-from scheduler.errors import BadInput
+from scheduler.domain.ids import (
+    ID_PATTERN,
+    JOB_ID_PATTERN,
+    SESSION_PATTERN,
+    TOKEN_PATTERN,
+    JobId,
+    NodeId,
+    PoolName,
+    Tenant,
+)
+from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS, JobRequest
+from scheduler.http.payload import payload_text
 
-# JSON Schema has no \Z; a line end is no id character, so $ says the same to every reader but Python
 Id = Annotated[str, Meta(pattern=ID_PATTERN, max_length=64)]
 SessionId = Annotated[str, Meta(pattern=SESSION_PATTERN, max_length=128)]
 TokenText = Annotated[str, Meta(pattern=TOKEN_PATTERN, max_length=128)]
 Tokens = Annotated[list[TokenText], Meta(max_length=1_024)]
-Labels = Annotated[dict[str, str], Meta(max_length=64)]
+# Labels travel to Redis as key=value words: a space in one would make two of it.
+LabelKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
+LabelValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/-]{0,128}\Z")]
+Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=64)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 FenceNumber = Annotated[int, Meta(ge=1, le=2**53)]
 DurationMs = Annotated[int, Meta(ge=1, le=86_400_000)]
@@ -78,7 +89,7 @@ class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class RunningJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    job: Annotated[str, Meta(max_length=129)]
+    job: Annotated[str, Meta(pattern=JOB_ID_PATTERN, max_length=129)]
     fence: FenceNumber
 
 
@@ -118,30 +129,23 @@ def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, objec
     return fields
 
 
-def _payload(body: JobBody, *, packed: bool) -> str | None:
-    if isinstance(body.payload, UnsetType):
-        return None
-    raw = bytes(body.payload)
-    if packed:
-        try:
-            raw = msgspec.json.encode(msgspec.msgpack.decode(raw))
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
-            raise BadInput("payload", f"must be a value that JSON can hold: {error}") from error
-    if len(raw) > PAYLOAD_MAX_BYTES:
-        raise BadInput("payload", f"must be at most {PAYLOAD_MAX_BYTES} bytes as JSON")
-    return raw.decode()
+def _digest(body: JobBody, payload: str | None) -> str:
+    """The same for the same request, however it was spelled: order of names, white space, JSON or msgpack."""
+    told = msgspec.structs.replace(
+        body, requires=sorted(set(body.requires)), exclude=sorted(set(body.exclude)), payload=UNSET
+    )
+    value = None if payload is None else msgspec.json.format(payload, indent=-1)
+    return hashlib.blake2b(msgspec.json.encode((told, value)), digest_size=16).hexdigest()
 
 
 def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
     """The request behind a body; an id of the client's is stored as `<tenant>:<id>`, else one is made here."""
     pool = None if body.pool is None else PoolName(body.pool)
-    payload = _payload(body, packed=packed)
+    payload = None if isinstance(body.payload, UnsetType) else payload_text(body.payload, packed=packed)
     if body.id is None:
         job, digest = JobId(f"0.{secrets.token_urlsafe(16)}"), "-"
     else:
-        job = JobId(f"{tenant}:{body.id}")
-        told = (msgspec.structs.replace(body, payload=UNSET), payload)
-        digest = hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+        job, digest = JobId(f"{tenant}:{body.id}"), _digest(body, payload)
     return JobRequest(
         id=job,
         digest=digest,

@@ -1,0 +1,108 @@
+"""The shapes of answers; what is sent and what OpenAPI says are the same structs."""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from scheduler.domain.job import JobState
+from scheduler.store.views import JobView, NodeAddress, NodeView
+
+
+class PlacedJob(msgspec.Struct, frozen=True):
+    """A job and where it is. `node` is null while it has none; `lease_expires_at_ms` is wall-clock time."""
+
+    id: str
+    state: JobState
+    node: NodeAddress | None
+    pool: str
+    fence: int
+    attempt: int
+    lease_expires_at_ms: int
+
+
+class PlacementFacts(msgspec.Struct, frozen=True):
+    """How a placement came about; `conflict`: the whole shortlist was stale and Redis looked further."""
+
+    candidates: int
+    conflict: bool
+    fallback_used: bool
+    snapshot_age_ms: int
+
+
+class PlacementAnswer(msgspec.Struct, frozen=True):
+    """`placement` is absent where the same id and body had been placed before."""
+
+    job: PlacedJob
+    placement: PlacementFacts | UnsetType = UNSET
+
+
+class BatchOutcome(msgspec.Struct, frozen=True):
+    """What the job would have been told alone: its status with either `job` or `problem`."""
+
+    status: int
+    job: PlacedJob | UnsetType = UNSET
+    placement: PlacementFacts | UnsetType = UNSET
+    problem: dict[str, Any] | UnsetType = UNSET
+
+
+class BatchAnswer(msgspec.Struct, frozen=True):
+    """One outcome for each job, in the order of the request."""
+
+    jobs: list[BatchOutcome]
+
+
+class JobAnswer(msgspec.Struct, frozen=True):
+    job: JobView
+
+
+class StartAnswer(msgspec.Struct, frozen=True):
+    """The work may begin; `payload` is JSON text, empty where the job has none."""
+
+    outcome: Literal["running"]
+    remaining_ms: int
+    payload: str
+
+
+class OutcomeAnswer(msgspec.Struct, frozen=True):
+    """What became of the call; `duplicate`: it had been done before."""
+
+    outcome: Literal["finished", "cancelled", "duplicate", "removed"]
+
+
+class NodesAnswer(msgspec.Struct, frozen=True):
+    """A page of nodes; `cursor` goes into `after` for the next one, null at the end."""
+
+    nodes: list[NodeView]
+    cursor: str | None
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    node: NodeView
+
+
+class RegisteredAnswer(msgspec.Struct, frozen=True):
+    """Every heartbeat must carry this incarnation."""
+
+    outcome: Literal["registered"]
+    incarnation: int
+    pools: tuple[str, ...]
+
+
+class CancelOrder(msgspec.Struct, frozen=True):
+    job: str
+    fence: int
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True):
+    """Jobs to stop, and, while draining, the time left for the others (else null)."""
+
+    outcome: Literal["ok"]
+    ttl_ms: int
+    cancel: list[CancelOrder]
+    drain_ms: int | None
+
+
+class MarkedAnswer(msgspec.Struct, frozen=True):
+    outcome: Literal["marked"]
+    state: str
