@@ -33,4 +33,4 @@ define('job_finish', function(P, id, fence, outcome, result)
   ending_confirm(S, job, fence)
   if job.fence ~= fence or job.state == 'pending' then return reply('fenced') end
   return reply('duplicate')
-end, { 'allow-oom' })
+end, { 'allow-oom' }, 4)

@@ -25,4 +25,4 @@ define('job_start', function(P, id, fence)
     lease_put(S, job.node, id, number_text(S.now + timeout_ms))
   end
   return reply('running', remaining_ms, redis.call('HGET', key, 'payload') or '')
-end, { 'allow-oom' })
+end, { 'allow-oom' }, 2)

@@ -38,4 +38,4 @@ define('mirror_read', function(P, cursor, complete, config, max)
     S.epoch or '', tonumber(redis.call('HGET', P, 'floor')) or 0, S.version,
     tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes, config ~= S.config_version and redis.call('HGETALL', P .. ':pools'),
   }))
-end, { 'no-writes' })
+end, { 'no-writes' }, 4)

@@ -12,20 +12,20 @@ local function check(condition, field, what)
   if not condition then error({ badarg = field .. ' ' .. what }) end
 end
 
-local function guarded(handler, keys, args)
+local function guarded(handler, most, keys, args)
   check(#keys == 1 and #keys[1] <= 160 and string.find(keys[1], '^%w[%w._-]*:{%w+}$'),
     'key', 'must be one shard prefix such as fleet:{0}')
-  check(#args <= MAX_ARGUMENTS, 'arguments', 'must be at most ' .. MAX_ARGUMENTS)
+  check(#args <= most, 'arguments', 'must be at most ' .. most)
   return handler(keys[1], unpack(args))
 end
 
--- define: register fleet1_<name>; flags are Redis's own (no-writes, allow-oom).
-local function define(name, handler, flags)
+-- define: register fleet1_<name>; flags are Redis's own (no-writes, allow-oom); most is how many arguments it takes.
+local function define(name, handler, flags, most)
   redis.register_function {
     function_name = 'fleet1_' .. name,
     flags = flags or {},
     callback = function(keys, args)
-      local ok, result = pcall(guarded, handler, keys, args)
+      local ok, result = pcall(guarded, handler, most or MAX_ARGUMENTS, keys, args)
       if ok then return result end
       if type(result) == 'table' and result.badarg then return redis.error_reply('BADARG ' .. result.badarg) end
       local text = type(result) == 'table' and result.err or tostring(result)

@@ -11,4 +11,4 @@ define('reap', function(P, max)
   if not S.epoch then return reply('reaped', 0, 0, 0) end
   shard_write(S)
   return reply('reaped', reap_due(S, limit))
-end, { 'allow-oom' })
+end, { 'allow-oom' }, 1)
