@@ -2,29 +2,42 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer, Prefer, ServerChoice, choose_server
+from scheduler.errors import NoServer
 from scheduler.store.library import read_library
 
+# Tests may look where DEBUG looks (DEBUG SLEEP, DEBUG SET-ACTIVE-EXPIRE); both servers forbid it by default.
+_ARGS = ("--enable-debug-command", "local")
 
+
+@cache
 def _choice() -> ServerChoice:
-    prefer = cast("Prefer", os.environ.get("FLEET_TEST_SERVER", "any"))
+    """FLEET_TEST_SERVER says which kind. Never REDIS_URL's server: the suite empties what it runs on."""
+    prefer = os.environ.get("FLEET_TEST_SERVER", "any")
+    if prefer not in get_args(Prefer):
+        raise pytest.UsageError(f"FLEET_TEST_SERVER={prefer}: must be one of {', '.join(get_args(Prefer))}")
     environ = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return choose_server(environ, prefer)[0]
+    return choose_server(environ, cast("Prefer", prefer))[0]
 
 
 def pytest_report_header() -> str:
-    return f"server: {_choice().describe()}"
+    try:
+        return f"server: {_choice().describe()}"
+    except NoServer as error:
+        return f"server: none, tests that need one will fail: {error}"
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(_choice()) as running:
+    """This test process's server. Ask for `client` or `redis_url` as well to find it empty."""
+    with EmbeddedServer(_choice(), args=_ARGS) as running:
         yield running
 
 
@@ -46,13 +59,13 @@ def redis_url(server: EmbeddedServer, client: redis.Redis) -> str:
 
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
-    """Start servers of a test's own: fresh_server("--appendonly", "yes")."""
+    """Start servers of a test's own: fresh_server("--appendonly", "yes"); `kill` and `start` keep folder and port."""
     started: list[EmbeddedServer] = []
 
     def start(*args: str) -> EmbeddedServer:
         folder = tmp_path / f"server{len(started)}"
         folder.mkdir()
-        started.append(EmbeddedServer(_choice(), args=args, folder=folder))
+        started.append(EmbeddedServer(_choice(), args=(*_ARGS, *args), folder=folder))
         return started[-1]
 
     yield start

@@ -75,7 +75,7 @@ def spawn_bound(
 
     def start() -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [*bound, os.path.abspath(found), *arguments],
+            [*bound, str(Path(found).absolute()), *arguments],
             env=None if environ is None else dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=stdout,

@@ -1,13 +1,10 @@
 """The embedded Redis server of `fleet dev` and the tests: started by us, private, gone with us."""
 
-import fcntl
-import os
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +13,12 @@ from typing import Any, Self, cast
 from redis.exceptions import RedisError
 
 from scheduler.dev.choice import Kind, Prefer, ServerChoice, choose_server, plain_client
+from scheduler.dev.folder import PrivateFolder
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.errors import NoServer
 
 __all__ = ["EmbeddedServer", "Kind", "Prefer", "ServerChoice", "choose_server", "free_port"]
 
-_PREFIX = "fleet-server-"
-_LOCK = "owner.lock"
 # redis-cli's place on a machine that has none: prints the reply of one command.
 _ONE_CALL = "import redis,sys; print(redis.Redis(port=int(sys.argv[1])).execute_command(*sys.argv[2:]))"
 
@@ -32,43 +28,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class _Folder:
-    """A private folder that outlives its owner only until the next server of the same user starts.
-
-    The owner holds a lock on a file in it. The file appears under its name only when locked, so a sweep never takes
-    a folder that is being made; and a lock, unlike a pid in a name, cannot be reused by another process.
-    """
-
-    def __init__(self) -> None:
-        _sweep()
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = os.open(self.path / "new", os.O_CREAT | os.O_WRONLY, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        (self.path / "new").rename(self.path / _LOCK)
-
-    def remove(self) -> None:
-        if self._lock >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
-
-
-def _sweep() -> None:
-    """Remove the folders of owners that were killed."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        try:
-            held = os.open(lock, os.O_WRONLY)
-        except OSError:  # removed meanwhile, or another user's
-            continue
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
-        except OSError:
-            continue
-        finally:
-            os.close(held)
 
 
 class EmbeddedServer:
@@ -90,11 +49,16 @@ class EmbeddedServer:
         self.choice = choice
         self._fixed_port = port is not None
         self.port = port or free_port()
-        self._own = _Folder() if folder is None else None
-        self.folder = folder or cast("_Folder", self._own).path
+        self._own = PrivateFolder() if folder is None else None
+        self.folder = folder or cast("PrivateFolder", self._own).path
         self._args = args
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        self._said = ""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         # From here a restart must be found where clients know it.
         self._fixed_port = True
 
@@ -117,12 +81,14 @@ class EmbeddedServer:
     def start(self, deadline_s: float = 10.0) -> None:
         """Start (again) and wait until the server answers; NoServer with its last words if it does not."""
         end = time.monotonic() + deadline_s
+        self._said = ""
         while not self._try(end):
             # Another process took the free port first; a fixed one may be just being left by the server before.
             if time.monotonic() > end:
-                words = self._last_words()
-                self.stop()
-                raise NoServer(f"{self.choice.binary} did not start on port {self.port}: {words}")
+                self.kill()
+                raise NoServer(
+                    f"{self.choice.binary} did not start on port {self.port}: {self._said or 'it wrote no log'}"
+                )
             if not self._fixed_port:
                 self.port = free_port()
             time.sleep(0.01)
@@ -170,19 +136,20 @@ class EmbeddedServer:
         with plain_client(self.url) as client:
             while time.monotonic() < end:
                 if self._process.poll() is not None:
-                    words = self._last_words()
-                    if "Address already in use" in words:
+                    self._said = self._last_words()
+                    if "Address already in use" in self._said:
                         return False
-                    self.stop()
-                    raise NoServer(f"{self.choice.binary} did not start: {words}")
+                    raise NoServer(f"{self.choice.binary} did not start: {self._said}")
                 try:
                     if client.ping() and cast("dict[str, Any]", client.info("server"))["process_id"] == self.pid:
                         return True
                 except (RedisError, OSError):  # not yet listening, or still loading its data
                     pass
                 time.sleep(0.005)
+        # A try that the deadline cut short has nothing to add to what the one before it said.
+        self._said = self._said or self._last_words()
         return False
 
     def _last_words(self) -> str:
         log = self.folder / "server.log"
-        return log.read_text("utf-8", "replace")[-500:].strip() if log.exists() else "it wrote no log"
+        return log.read_text("utf-8", "replace")[-500:].strip() if log.exists() else ""
