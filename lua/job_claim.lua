@@ -10,21 +10,6 @@
 --           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
 --           | refused <class> [<used>…] | again <why> [<used>…]]…
 -- Cost    a claim from its shortlist about 15 commands; a look at most about 1 ms for the whole call
-local function claim_arg(value)
-  local claim = decode_arg(cmsgpack.unpack, value, 'claim')
-  job_arg(claim.id)
-  id_arg(claim.tenant, 'tenant')
-  for _, name in ipairs({ 'digest', 'demand', 'pool', 'exclude', 'config_version', 'structure_version' }) do
-    check(type(claim[name]) == 'string', name, 'must be a string')
-  end
-  for _, name in ipairs({ 'nodes', 'structures', 'ranks' }) do
-    check(type(claim[name]) == 'table' and #claim[name] <= 512, name, 'must be a list of at most 512')
-  end
-  claim.excluded = word_set(claim.exclude)
-  if claim.exclude == '' then claim.exclude = nil end
-  return claim
-end
-
 -- session_node: where affinity sends the job before any shortlist; sets what spread avoids.
 local function session_node(S, claim, order)
   local node = claim.session and claim.affinity and redis.call('GET', session_key(S, claim))

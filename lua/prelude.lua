@@ -78,8 +78,8 @@ end
 -- decode_arg: msgpack or JSON from outside, which raises inside the decoder when it is broken.
 local function decode_arg(decoder, value, field)
   check(value, field, 'is missing')
-  local ok, decoded = pcall(decoder, value)
-  check(ok and type(decoded) == 'table', field, 'cannot be decoded')
+  local ok, decoded, more = pcall(decoder, value)
+  check(ok and type(decoded) == 'table' and more == nil, field, 'cannot be decoded')
   return decoded
 end
 

@@ -39,12 +39,6 @@ local function pool_rank(S, node, order)
   return best
 end
 
--- demand_of: the alternatives of a claim, decoded once, and only if the shortlist does not settle it
-local function demand_of(claim)
-  claim.any_of = claim.any_of or cjson.decode(claim.demand).any_of
-  return claim.any_of
-end
-
 -- better: earlier pool; then, within a pool, by its strategy. A node to avoid loses to any other.
 local function better(a, b)
   if not b then return true end
@@ -64,12 +58,12 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
   end
   local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint')
   -- what the snapshot knew of this node's structure still holds, so neither tokens nor pools need another look
-  local known = structure and seen[1] == structure and seen[2] == S.config_version
+  local known = structure and order[rank] and seen[1] == structure and seen[2] == S.config_version
     and claim.config_version == S.config_version
   if not known then
     local node = node_read(S, id)
     rank = pool_rank(S, node, order)
-    if not rank or not offers(S, id, demand_of(claim)) then return nil end
+    if not rank or not offers(S, id, claim.any_of) then return nil end
   end
   local used, slots = node_used(S, id), tonumber(seen[3])
   if used >= slots or (claim.retried and redis.call('ZSCORE', leases_key(S.P, id), claim.id)) then return nil, used end
@@ -130,7 +124,7 @@ end
 -- look: Redis's own search for a free eligible node, pool by pool, better than best. Returns it and whether the
 -- look was complete; an incomplete one may not refuse.
 local function look(S, claim, order, best)
-  local any_of, complete = demand_of(claim), settle_some(S)
+  local any_of, complete = claim.any_of, settle_some(S)
   best = pick(S, claim, order, redis.call('SRANDMEMBER', S.P .. ':free', 4), best)
   for rank, pool in ipairs(order) do
     if best and not best.avoided and best.rank <= rank then return best, true end

@@ -1,4 +1,68 @@
--- claiming: the writes that give a job a slot on a chosen node, and what its caller is told.
+-- claiming: what a claim must be, the writes that give its job a slot on a chosen node, and what its caller is told.
+
+-- What a claim may carry: for each field a rule, and what is said of a value that breaks it.
+local function text_rule(most, pattern)
+  return { what = 'must be text of at most ' .. most .. ' bytes in the letters that it allows', holds = function(value)
+    return type(value) == 'string' and #value <= most and (not pattern or string.find(value, pattern))
+  end }
+end
+
+local function whole_rule(low, high)
+  return { what = 'must be a whole number from ' .. low .. ' to ' .. high, holds = function(value)
+    return type(value) == 'number' and value >= low and value <= high and value % 1 == 0
+  end }
+end
+
+local function list_rule(rule)
+  return { what = 'must be a list of at most 512, of which each ' .. rule.what, holds = function(value)
+    if type(value) ~= 'table' or #value > 512 then return false end
+    for _, item in ipairs(value) do
+      if not rule.holds(item) then return false end
+    end
+    return true
+  end }
+end
+
+local function choice_rule(a, b)
+  return { what = 'must be one of the two that it knows', holds = function(value) return value == a or value == b end }
+end
+
+local ID, TOKEN, FLAG = text_rule(64, '^%w[%w._-]*$'), text_rule(128, '^%w[%w._:>-]*$'), choice_rule(true, false)
+local VERSION, DURATION_MS = text_rule(16, '^%d+$'), whole_rule(1, 86400000)
+local CLAIM_NEEDS = { 'id', 'digest', 'tenant', 'demand', 'pool', 'exclude', 'config_version', 'structure_version',
+  'nodes', 'structures', 'ranks' }
+local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = text_rule(128, '^%S+$'), tenant = ID,
+  demand = text_rule(300000), pool = text_rule(64, '^[%w._-]*$'), fallback = FLAG, exclude = text_rule(4160),
+  config_version = VERSION, structure_version = VERSION, nodes = list_rule(ID), structures = list_rule(VERSION),
+  ranks = list_rule(whole_rule(1, 1000000)), offered = FLAG, look = FLAG, last = FLAG,
+  session = text_rule(128, '^%w[%w._:-]*$'), affinity = choice_rule('sticky', 'spread'), payload = text_rule(262144),
+  deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
+  timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), retry_failed = whole_rule(0, 1) }
+
+-- demand_arg: the alternatives of a demand: 1 to 32 lists of 1 to 64 tokens
+local function demand_arg(text)
+  local any_of = decode_arg(cjson.decode, text, 'demand').any_of
+  check(type(any_of) == 'table' and #any_of >= 1 and #any_of <= 32, 'demand', 'must have 1 to 32 lists in any_of')
+  for _, tokens in ipairs(any_of) do
+    check(type(tokens) == 'table' and #tokens >= 1 and #tokens <= 64, 'demand', 'must have lists of 1 to 64 tokens')
+    for _, token in ipairs(tokens) do check(TOKEN.holds(token), 'demand', TOKEN.what) end
+  end
+  return any_of
+end
+
+-- claim_arg: one claim, checked whole, so that nothing in a batch is written before all of it is known to be sound.
+local function claim_arg(value)
+  local claim = decode_arg(cmsgpack.unpack, value, 'claim')
+  for name, given in pairs(claim) do
+    local rule = CLAIM_RULES[name]
+    check(rule, 'claim', 'must be a map of the fields that it knows')
+    check(rule.holds(given), name, rule.what)
+  end
+  for _, name in ipairs(CLAIM_NEEDS) do check(claim[name] ~= nil, name, 'is missing') end
+  claim.any_of, claim.excluded = demand_arg(claim.demand), word_set(claim.exclude)
+  if claim.exclude == '' then claim.exclude = nil end
+  return claim
+end
 
 local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 

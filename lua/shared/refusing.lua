@@ -13,13 +13,13 @@ end
 local function refusal_class(S, claim, order)
   for i, id in ipairs(claim.nodes) do
     local node = i <= 3 and node_read(S, id)
-    if node and pool_rank(S, node, order) and offers(S, id, demand_of(claim)) and alive_and_ready(S, id) then
+    if node and pool_rank(S, node, order) and offers(S, id, claim.any_of) and alive_and_ready(S, id) then
       return 'overloaded'
     end
   end
   local class = 'impossible'
   for _, pool in ipairs(order) do
-    for _, tokens in ipairs(demand_of(claim)) do
+    for _, tokens in ipairs(claim.any_of) do
       local keys = offering(S, pool, tokens)
       if not keys then return 'unknown' end
       for _, id in ipairs(redis.call('SINTER', unpack(keys))) do
