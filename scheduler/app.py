@@ -5,17 +5,21 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
-from scheduler.http.metrics import Metrics
+from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
-from scheduler.http.routes import routes
+from scheduler.http.routes import ROUTE_METHODS, routes
 from scheduler.settings import Settings
+
+
+_OPENAPI = "/openapi.json"
 
 
 async def _openapi(_: Request) -> Response:
@@ -29,12 +33,16 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await engine.start()
-        yield
-        await engine.stop()
+        try:
+            yield
+        finally:
+            await engine.stop()
 
+    metrics = Metrics(engine)
     app = Starlette(
-        routes=[*routes(), Route("/openapi.json", _openapi)],
+        routes=[*routes(), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
+        middleware=[Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})})],
         exception_handlers={
             Problem: problem_response,
             FleetError: problem_response,
@@ -43,5 +51,5 @@ def create_app(settings: Settings) -> Starlette:
         },
     )
     app.state.engine = engine
-    app.state.metrics = Metrics(engine)
+    app.state.metrics = metrics
     return app

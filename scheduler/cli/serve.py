@@ -30,6 +30,8 @@ def serve(
     """Run one replica. Run as many as you like: they share nothing but Redis."""
     if not _is_loopback(host) and not insecure_no_auth:
         raise BadInput("--host", "must be a loopback address, or add --insecure-no-auth: there are no keys yet")
+    if not _is_loopback(host):
+        click.echo(f"fleet: serving {host} without any authentication", err=True)
     app = create_app(settings_with(redis_url, namespace))
     uvicorn.run(
         app,

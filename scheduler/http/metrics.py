@@ -1,6 +1,9 @@
 """Prometheus metrics of one replica; labels have few values, never a job's or node's id."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
@@ -17,16 +20,17 @@ class Metrics:
         self._placements = Counter("fleet_placements", "Jobs placed on a node", registry=self.registry)
         self._conflicts = Counter("fleet_conflicts", "Claims whose whole shortlist was stale", registry=self.registry)
         self._fallbacks = Counter("fleet_fallbacks", "Jobs placed outside the first pool", registry=self.registry)
-        refusals = Counter("fleet_refusals", "Requests refused, by class", ["refusal_class"], registry=self.registry)
+        refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
         self._seconds = Histogram(
-            "fleet_place_seconds", "From a request to its verdict", buckets=_BUCKETS, registry=self.registry
+            "fleet_claim_seconds", "From a request to its verdict", buckets=_BUCKETS, registry=self.registry
         )
+        self._requests = Counter(
+            "fleet_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+        )
+        self._answered: dict[tuple[str, str, int], Counter] = {}
         gauges = {
-            "fleet_snapshot_age_seconds": (
-                "Since the snapshot was complete",
-                lambda: engine.mirror.age_ms / 1000,
-            ),
+            "fleet_snapshot_age_ms": ("Since the snapshot was complete", lambda: engine.mirror.age_ms),
             "fleet_snapshot_nodes": ("Nodes in the snapshot", lambda: len(engine.mirror.snapshot.positions)),
             "fleet_snapshot_version": ("Version of the snapshot", lambda: engine.mirror.snapshot.version),
             "fleet_ready": ("1 while this replica takes requests", lambda: float(engine.obstacle() is None)),
@@ -44,3 +48,48 @@ class Metrics:
                 self._fallbacks.inc()
         elif isinstance(verdict, Refusal):
             self._refusals[verdict.refusal].inc()
+
+    def answered(self, method: str, route: str, status: int) -> None:
+        counter = self._answered.get((method, route, status))
+        if counter is None:
+            counter = self._requests.labels(method, route, str(status))
+            self._answered[method, route, status] = counter
+        counter.inc()
+
+
+class Counted:
+    """Counts what the app answers, by the route's template; it stands around everything and touches no message."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, methods: Mapping[str, frozenset[str]]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        begun = False
+
+        async def counting(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                self._count(scope, message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counting)
+        except Exception:
+            # what nobody expected is answered further out
+            if not begun:
+                self._count(scope, 500)
+            raise
+
+    def _count(self, scope: Scope, status: int) -> None:
+        # a path or method of the client's own making must not make a label
+        path = getattr(scope.get("route"), "path", "")
+        known = self._methods.get(path)
+        method = scope["method"] if known and scope["method"] in known else "other"
+        self._metrics.answered(method, path if known else "other", status)

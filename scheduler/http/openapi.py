@@ -19,6 +19,7 @@ _PROBLEM = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "code": {"type": "string"},
         "field": {"type": "string"},
         "class": {"enum": ["impossible", "unavailable", "overloaded"]},
         "reasons": {"type": "object", "additionalProperties": {"type": "integer"}},
@@ -27,11 +28,15 @@ _PROBLEM = {
 }
 
 
-def _response(status: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if status >= 400:
-        told["content"] = {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(name="Problem")}}}
+def _response(status: int, good: dict[str, Any]) -> dict[str, Any]:
+    problem = {"schema": {"$ref": _REFERENCE.format(name="Problem")}}
+    bad = {"application/problem+json": problem, "application/problem+msgpack": problem}
+    told: dict[str, Any] = {"description": HTTPStatus(status).phrase, "content": bad if status >= 400 else good}
     return told
+
+
+def _both(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}, "application/msgpack": {"schema": schema}}
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -49,25 +54,29 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 @cache
 def document() -> dict[str, Any]:
-    bodies = [operation.body for operation in OPERATIONS if operation.body is not None]
-    schemas, components = msgspec.json.schema_components(bodies, ref_template=_REFERENCE)
-    references = dict(zip(bodies, schemas, strict=True))
+    shapes = {shape for o in OPERATIONS for shape in (o.body, o.answer) if isinstance(shape, type)}
+    ordered = sorted(shapes, key=lambda shape: shape.__name__)
+    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REFERENCE)
+    references = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
+        given = operation.answer
+        good = {given: {}} if isinstance(given, str) else _both(references[given])
         told: dict[str, Any] = {
             "operationId": operation.name,
             "summary": operation.summary,
             "parameters": _parameters(operation),
-            "responses": {str(s): _response(s) for s in sorted({*operation.statuses, 422, 503})},
+            "responses": {str(s): _response(s, good) for s in sorted({*operation.statuses, 422, 503})},
         }
         if operation.body is not None:
-            schema = {"schema": references[operation.body]}
-            content = {"application/json": schema, "application/msgpack": schema}
-            told["requestBody"] = {"required": True, "content": content}
+            content = _both(references[operation.body])
+            told["requestBody"] = {"required": operation.body_required, "content": content}
         paths.setdefault(operation.path, {})[operation.method.lower()] = told
+    # \Z is Python's; in JSON Schema, whose patterns know no line ends, $ says the same
+    spelled = msgspec.json.decode(msgspec.json.encode(components).replace(rb"\\Z", b"$"))
     return {
         "openapi": "3.1.0",
         "info": {"title": "fleet scheduler", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {**components, "Problem": _PROBLEM}},
+        "components": {"schemas": {**spelled, "Problem": _PROBLEM}},
     }

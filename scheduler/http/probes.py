@@ -9,10 +9,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from scheduler import __version__
+from scheduler.domain.ids import NodeId
 from scheduler.engine.engine import Engine
+from scheduler.errors import FleetError
 from scheduler.http.problems import Problem
+from scheduler.placement.snapshot import Snapshot
 from scheduler.store.views import NodeView
 
+ROWS_MAX = 200
+_STATES = ("lost", "draining", "cordoned", "ready")
 _pages = Environment(
     loader=FileSystemLoader(Path(__file__).parents[1] / "ui"),
     autoescape=True,
@@ -37,21 +42,33 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
+def _first(snapshot: Snapshot) -> list[NodeId]:
+    """The ids of the first nodes by state, trouble first, then by id."""
+    found: dict[str, list[NodeId]] = {state: [] for state in _STATES}
+    for node in snapshot.ids:
+        ids = found[snapshot.node(snapshot.positions[node]).state]
+        if len(ids) < ROWS_MAX:
+            ids.append(node)
+    return [node for ids in found.values() for node in ids][:ROWS_MAX]
+
+
 async def overview(request: Request) -> Response:
-    """The fleet at a glance: the first 200 nodes by id, straight from Redis."""
+    """The fleet at a glance: which nodes to show is the snapshot's word, what is told of them is Redis's."""
     engine: Engine = request.app.state.engine
     obstacle = engine.obstacle()
     nodes: list[NodeView] = []
-    more: str | None = None
-    cluster: dict[str, object] | None = None
+    cluster: dict[str, object] = {}
     if obstacle is None:
-        nodes, more = await engine.nodes("", 200)
-        cluster = await engine.cluster()
+        try:
+            nodes = await engine.views.nodes(_first(engine.mirror.snapshot))
+            cluster = await engine.cluster()
+        except FleetError as error:
+            obstacle = str(error)
     page = _pages.get_template("overview.html").render(
         version=__version__,
         obstacle=obstacle,
         nodes=nodes,
-        more=more,
+        more=max(len(engine.mirror.snapshot.ids) - ROWS_MAX, 0),
         cluster=cluster,
         shard=engine.functions.shard,
     )

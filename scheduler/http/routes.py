@@ -1,6 +1,6 @@
 """The one list of routes: what the server answers and what OpenAPI says are made from it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -8,22 +8,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import jobs, nodes, probes, wire
+from scheduler.http import answers, jobs, nodes, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route with what a reader of the API must know; `statuses` are those beside 422 and 503."""
+    """One route with what a reader of the API must know; `statuses` are those beside 422 and 503.
+
+    An `answer` that is text is the media type of a body without a schema.
+    """
 
     method: str
     path: str
     endpoint: Endpoint
     summary: str
+    answer: type[msgspec.Struct] | str
     body: type[msgspec.Struct] | None = None
     statuses: tuple[int, ...] = (200,)
     query: tuple[str, ...] = ()
+    body_required: bool = True
 
     @property
     def name(self) -> str:
@@ -31,35 +36,53 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation("POST", "/v1/jobs", jobs.post_job, "Place a job now, or be told why not", wire.JobBody,
-              (200, 201, 400, 403, 409, 413, 415)),
+    Operation("POST", "/v1/jobs", jobs.post_job, "Place a job now, or be told why not",
+              answers.PlacementAnswer, wire.JobBody, (200, 201, 400, 403, 409, 413, 415)),
     Operation("POST", "/v1/jobs:batch", jobs.post_batch, "Place up to 1,000 jobs, each with its own outcome",
-              wire.BatchBody, (200, 400, 413, 415)),
-    Operation("GET", "/v1/jobs/{job}", jobs.get_job, "A job; with wait_ms once it has ended", None, (200, 404),
-              ("wait_ms",)),
+              answers.BatchAnswer, wire.BatchBody, (200, 400, 413, 415)),
+    Operation("GET", "/v1/jobs/{job}", jobs.get_job, "A job; with wait_ms once it has ended",
+              answers.JobAnswer, None, (200, 404), ("wait_ms",)),
     Operation("POST", "/v1/jobs/{job}/start", jobs.start_job, "Begin the work and receive its payload",
-              wire.StartBody, (200, 400, 404, 409, 413, 415)),
-    Operation("POST", "/v1/jobs/{job}/finish", jobs.finish_job, "End the work and free its slot", wire.FinishBody,
-              (200, 400, 404, 409, 413, 415)),
-    Operation("POST", "/v1/jobs/{job}/cancel", jobs.cancel_job, "Cancel a job that has not ended", None, (200, 404)),
-    Operation("GET", "/v1/nodes", nodes.get_nodes, "Nodes by id, a page at a time", None, (200,), ("after", "limit")),
-    Operation("GET", "/v1/nodes/{node}", nodes.get_node, "One node", None, (200, 404)),
+              answers.StartAnswer, wire.StartBody, (200, 400, 404, 409, 413, 415)),
+    Operation("POST", "/v1/jobs/{job}/finish", jobs.finish_job, "End the work and free its slot",
+              answers.OutcomeAnswer, wire.FinishBody, (200, 400, 404, 409, 413, 415)),
+    Operation("POST", "/v1/jobs/{job}/cancel", jobs.cancel_job, "Cancel a job that has not ended",
+              answers.OutcomeAnswer, None, (200, 404)),
+    Operation("GET", "/v1/nodes", nodes.get_nodes, "Nodes by id, a page at a time",
+              answers.NodesAnswer, None, (200,), ("after", "limit")),
+    Operation("GET", "/v1/nodes/{node}", nodes.get_node, "One node", answers.NodeAnswer, None, (200, 404)),
     Operation("PUT", "/v1/nodes/{node}", nodes.put_node, "Register a node that cannot reach Redis",
-              wire.RegisterBody, (201, 400, 413, 415)),
+              answers.RegisteredAnswer, wire.RegisterBody, (201, 400, 413, 415)),
     Operation("POST", "/v1/nodes/{node}/heartbeat", nodes.post_heartbeat, "Heartbeat of such a node",
-              wire.HeartbeatBody, (200, 400, 404, 409, 413, 415)),
-    Operation("POST", "/v1/nodes/{node}/cordon", nodes.cordon_node, "No new claims", None, (200, 404)),
-    Operation("POST", "/v1/nodes/{node}/uncordon", nodes.uncordon_node, "New claims again", None, (200, 404)),
+              answers.HeartbeatAnswer, wire.HeartbeatBody, (200, 400, 404, 409, 413, 415)),
+    Operation("POST", "/v1/nodes/{node}/cordon", nodes.cordon_node, "No new claims",
+              answers.MarkedAnswer, None, (200, 404)),
+    Operation("POST", "/v1/nodes/{node}/uncordon", nodes.uncordon_node, "New claims again",
+              answers.MarkedAnswer, None, (200, 404)),
     Operation("POST", "/v1/nodes/{node}/drain", nodes.drain_node, "Cordon, and ask the node to empty",
-              wire.DrainBody, (200, 400, 404, 413, 415)),
-    Operation("DELETE", "/v1/nodes/{node}", nodes.delete_node, "Take a node out", None, (200, 404, 409)),
-    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers"),
-    Operation("GET", "/healthz", probes.healthz, "The process lives"),
-    Operation("GET", "/readyz", probes.readyz, "The replica can place jobs"),
-    Operation("GET", "/metrics", probes.metrics, "Prometheus metrics"),
-    Operation("GET", "/", probes.overview, "The fleet at a glance, for people"),
+              answers.MarkedAnswer, wire.DrainBody, (200, 400, 404, 413, 415), body_required=False),
+    Operation("DELETE", "/v1/nodes/{node}", nodes.delete_node, "Take a node out",
+              answers.OutcomeAnswer, None, (200, 404, 409)),
+    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json"),
+    Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
+    Operation("GET", "/readyz", probes.readyz, "The replica can place jobs", "text/plain"),
+    Operation("GET", "/metrics", probes.metrics, "Prometheus metrics", "text/plain"),
+    Operation("GET", "/", probes.overview, "The fleet at a glance, for people", "text/html"),
 )  # fmt: skip
+
+ROUTE_METHODS = {o.path: frozenset(other.method for other in OPERATIONS if other.path == o.path) for o in OPERATIONS}
+
+
+def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 def routes() -> list[Route]:
-    return [Route(o.path, o.endpoint, methods=[o.method]) for o in OPERATIONS]
+    """One route for each path, so that 405 names every method that the path has."""
+    return [
+        Route(path, _by_method({o.method: o.endpoint for o in OPERATIONS if o.path == path}), methods=list(methods))
+        for path, methods in ROUTE_METHODS.items()
+    ]
