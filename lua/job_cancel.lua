@@ -12,6 +12,6 @@ define('job_cancel', function(P, id)
   if not job then return reply('unknown') end
   if not job_leased(job) then return reply('duplicate') end
   shard_write(S)
-  job_end(S, job, 'cancelled', 'cancelled', '', lease_end(S, job, false))
+  job_end(S, job, 'cancelled', 'cancelled', '', lease_end(S, job))
   return reply('cancelled')
 end, { 'allow-oom' }, 1)

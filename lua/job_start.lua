@@ -12,7 +12,7 @@ define('job_start', function(P, id, fence)
   local S = shard_open(P)
   local job = job_read(S, id)
   if not job then return reply('unknown') end
-  if job.fence ~= fence or not job_leased(job) then return reply('fenced') end
+  if job.fence ~= fence or not job_leased(job) or job_orphaned(S, job) then return reply('fenced') end
   local key, timeout_ms = job_key(P, id), tonumber(job.timeout_ms) or TIMEOUT_MS
   local remaining_ms = timeout_ms
   if job.state == 'running' then

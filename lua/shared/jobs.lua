@@ -57,11 +57,13 @@ local function ending_confirm(S, job, fence)
   slot_free(S, node, job.id)
 end
 
+-- job_orphaned: the job's node is gone or is another process now, and its lease was set apart with it.
+local function job_orphaned(S, job) return not redis.call('ZSCORE', leases_key(S.P, job.node), job.id) end
+
 -- lease_end: take the job's lease back. A running inbox job lingers; nothing else has anybody to confirm.
--- orphaned: the node is gone and its lease set with it.
-local function lease_end(S, job, orphaned)
+local function lease_end(S, job)
   redis.call('ZREM', S.P .. ':leases', job.id)
-  if orphaned then return false end
+  if job_orphaned(S, job) then return false end
   if job.state == 'running' and job.deliver ~= 'direct' then
     attempt_linger(S, job)
     return true

@@ -40,7 +40,7 @@ local function orphan_reap(S, orphan, job_id)
     if not job_leased(job) then redis.call('PEXPIRE', job_key(S.P, job_id), JOB_KEPT_MS) end
   end
   if not job_leased(job) or job.node ~= node_id or job.incarnation ~= incarnation then return false end
-  lease_end(S, job, true)
+  lease_end(S, job)
   attempt_end(S, job, 'node_lost', false)
   return true
 end
@@ -70,7 +70,7 @@ local function reap_leases(S, max)
     local job = job_read(S, job_id)
     if job and job_leased(job) then
       local reason = job.state == 'claimed' and 'not_acknowledged' or 'timed_out'
-      attempt_end(S, job, reason, lease_end(S, job, false))
+      attempt_end(S, job, reason, lease_end(S, job))
       ended = ended + 1
     else
       redis.call('ZREM', S.P .. ':leases', job_id)
