@@ -2,6 +2,6 @@
 
 from scheduler.agent.agent import Agent, FencedOut
 from scheduler.agent.config import NodeConfig
-from scheduler.agent.running import Handler, Job
+from scheduler.agent.job import Handler, Job
 
 __all__ = ["Agent", "FencedOut", "Handler", "Job", "NodeConfig"]

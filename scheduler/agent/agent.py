@@ -2,20 +2,23 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 
 from scheduler.agent.config import NodeConfig
+from scheduler.agent.inbox import BLOCK_MS, Taker
+from scheduler.agent.job import Handler
 from scheduler.agent.meters import Meters
-from scheduler.agent.running import Handler, Hands
-from scheduler.errors import BadInput, FleetError
+from scheduler.agent.retrying import AWAY, FIRST_PAUSE_S, LONGEST_PAUSE_S, insist
+from scheduler.agent.running import Hands
+from scheduler.domain.ids import Token
+from scheduler.errors import FleetError
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.functions import Beat, Functions
 from scheduler.store.inbox import InboxReader
 from scheduler.store.keys import shard_key
 
-BLOCK_MS = 1_000
-LISTED_MAX = 1_000
 log = logging.getLogger("fleet.agent")
 
 
@@ -39,134 +42,156 @@ class Agent:
         self.config = config
         shard = shard_key(namespace)
         self._client = connect(redis_url, connections=8, timeout_ms=2_000)
+        # Heartbeats must not queue behind results.
+        self._beat_client = connect(redis_url, connections=2, timeout_ms=2_000)
         self._blocking = connect_blocking(redis_url, block_ms=BLOCK_MS)
-        self._functions = Functions(self._client, shard)
-        self._inbox = InboxReader(self._blocking, shard, config.id)
-        self._hands = Hands(self._functions, handler)
+        self._functions = Functions(self._beat_client, shard)
+        self._hands = Hands(Functions(self._client, shard), handler, config.slots)
+        self._taker = Taker(InboxReader(self._blocking, shard, config.id), self._hands)
         self._meters = meters or Meters()
         self._incarnation: int | None = None
-        self._position = "0"
+        self._told = config.capabilities
+        self._away = False
         self._leave = asyncio.Event()
-        self._fenced = asyncio.Event()
-        self._registered = asyncio.Event()
-        self._offered = config.capabilities
-        self._rotation = 0
 
     @property
     def incarnation(self) -> int | None:
-        """The present incarnation, or None before the first registration."""
+        """The present incarnation, or None while it is not registered."""
         return self._incarnation
 
     def leave(self) -> None:
         """Ask for a graceful end: drain, hand back what is left, remove the node. `run` returns after it."""
         self._leave.set()
 
-    def offer(self, capabilities: tuple[str, ...]) -> None:
+    def offer(self, capabilities: tuple[Token, ...]) -> None:
         """Change what the node offers, from the next heartbeat on; services that are not ready are left out."""
-        self._offered = capabilities  # type: ignore[assignment]
+        self.config = dataclasses.replace(self.config, capabilities=capabilities)
 
     async def run(self) -> None:
         """Serve until `leave`; raises FencedOut when another process takes the id, BadInput on a refused config."""
-        tasks = [asyncio.create_task(self._beat_for_ever()), asyncio.create_task(self._take_for_ever())]
-        endings = [asyncio.create_task(self._leave.wait()), asyncio.create_task(self._fenced.wait())]
+        beating = asyncio.create_task(self._beat_for_ever())
+        taking = asyncio.create_task(self._taker.take_for_ever())
+        leaving = asyncio.create_task(self._leave.wait())
+        tasks: list[asyncio.Task[object]] = [beating, taking, leaving]
         try:
-            await asyncio.wait([*tasks, *endings], return_when=asyncio.FIRST_COMPLETED)
-            if self._fenced.is_set():
-                self._hands.abandon()
-                raise FencedOut(self.config.id)
-            for working in tasks:
-                if working.done():
-                    working.result()
-            tasks[1].cancel()
-            await self._depart(tasks[0])
+            await _first(tasks)
+            tasks[2] = asyncio.create_task(self._depart())
+            await _first(tasks)
+        except FencedOut:
+            self._incarnation = None
+            self._hands.abandon()
+            raise
         finally:
-            self._hands.leaving = True
-            for task in (*tasks, *endings):
-                task.cancel()
-            await asyncio.gather(*tasks, *endings, return_exceptions=True)
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
             await self._hands.settle(0)
-            await self._client.aclose()
-            await self._blocking.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._remove()
+            for client in (self._client, self._beat_client, self._blocking):
+                await client.aclose()
 
-    async def _depart(self, beating: "asyncio.Task[None]") -> None:
-        """Drain within drain_ms while heartbeats go on, then take the node out; Redis may be away."""
-        with contextlib.suppress(FleetError):
-            await self._functions.node_mark(self.config.id, "drain", self.config.drain_ms)
-        await self._hands.settle(self.config.drain_ms / 1000)
-        beating.cancel()
+    async def _depart(self) -> None:
+        """Drain within drain_ms while heartbeats go on; Redis may be away."""
+        self._hands.close()
+        marking = asyncio.create_task(self._mark_draining())
+        try:
+            await self._hands.settle(self.config.drain_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(marking), 1.0)
+            # what the mark itself handed back
+            await self._hands.settle(0)
+        finally:
+            marking.cancel()
+
+    async def _mark_draining(self) -> None:
+        """Let nobody claim this node any more, then hand back what had been delivered before that and not read."""
+        if self._incarnation is None:
+            return
+        # The mark goes by id: the process that was started to replace this one must not be drained by it.
+        incarnation = self._incarnation
+        await insist(lambda: self._beat(incarnation))
+        await insist(lambda: self._functions.node_mark(self.config.id, "drain", self.config.drain_ms))
+        await self._taker.catch_up()
+
+    async def _remove(self) -> None:
         with contextlib.suppress(FleetError):
             if self._incarnation is not None:
+                log.info("node_left node=%s", self.config.id)
                 await self._functions.node_remove(self.config.id, self._incarnation)
 
     async def _register(self) -> None:
+        # Forget the old incarnation first: should the reply be lost, its heartbeat would be fenced by ourselves.
+        self._incarnation = None
+        self._taker.pause()
         self._hands.abandon()
+        offered = self.config.capabilities
         registered = await self._functions.node_register(
             self.config.id,
-            endpoint=self.config.endpoint or f"inbox:{self.config.id}",
+            endpoint=self.config.endpoint or f"inbox://{self.config.id}",
             slots=self.config.slots,
-            capabilities=self._offered or self.config.capabilities,
+            capabilities=offered,
             **self.config.registration(),
             **self._meters.read(),
         )
-        self._incarnation, self._position = registered.incarnation, "0"
-        self._registered.set()
-        log.info("node_registered", extra={"node": self.config.id, "pools": registered.pools})
+        self._incarnation, self._told = registered.incarnation, offered
+        if not self._leave.is_set():
+            self._hands.open()
+        self._taker.restart()
+        log.info("node_registered node=%s pools=%s", self.config.id, " ".join(registered.pools))
 
     async def _beat_for_ever(self) -> None:
-        period, pause = self.config.heartbeat_ms / 1000, 0.05
-        while not self._fenced.is_set():
+        period_s, pause_s = self.config.heartbeat_ms / 1000, FIRST_PAUSE_S
+        while True:
             started = time.monotonic()
             try:
-                if self._incarnation is None:
-                    await self._register()
-                else:
+                if self._incarnation is not None:
                     await self._beat(self._incarnation)
-                pause = 0.05
-            except BadInput:
-                raise
-            except FleetError as error:
-                log.warning("redis_away", extra={"reason": str(error)})
-                await asyncio.sleep(min(pause, period))
-                pause *= 2
+                elif not self._leave.is_set():
+                    await self._register()
+            except AWAY as error:
+                if not self._away:
+                    log.warning("redis_away node=%s: %s", self.config.id, error)
+                self._away = True
+                await asyncio.sleep(min(pause_s, period_s))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
-            await asyncio.sleep(max(period - (time.monotonic() - started), 0.001))
+            if self._away:
+                log.warning("redis_back node=%s", self.config.id)
+            self._away, pause_s = False, FIRST_PAUSE_S
+            await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
 
     async def _beat(self, incarnation: int) -> None:
-        fields: dict[str, object] = {**self._meters.read(), "capabilities": " ".join(self._offered)}
-        if listed := self._listed():
+        offered, fields = self.config.capabilities, self._meters.read()
+        if offered != self._told:
+            fields["capabilities"] = " ".join(offered)
+        if listed := self._hands.listed():
             fields["running"] = listed
         beat = await self._functions.node_heartbeat(self.config.id, incarnation, **fields)
+        if beat == "fenced":
+            raise FencedOut(self.config.id)
         if isinstance(beat, Beat):
-            for job, fence in beat.cancels:
-                self._hands.cancel(job, fence)
-        elif beat == "unknown":
-            if not self._leave.is_set():
-                await self._register()
-        else:
-            self._fenced.set()
+            self._told = offered
+            self._obey(beat)
+        elif not self._leave.is_set():
+            await self._register()
 
-    def _listed(self) -> str:
-        """What runs, at most 1,000 a heartbeat; a longer list is shown in turns."""
-        jobs = self._hands.listed()
-        if len(jobs) > LISTED_MAX:
-            self._rotation = (self._rotation + LISTED_MAX) % len(jobs)
-            jobs = (jobs[self._rotation :] + jobs[: self._rotation])[:LISTED_MAX]
-        return " ".join(f"{job} {fence}" for job, fence in jobs)
+    def _obey(self, beat: Beat) -> None:
+        for job, fence in beat.cancels:
+            self._hands.cancel(job, fence)
+        if self._leave.is_set():
+            return
+        if beat.drain_ms is None:
+            self._hands.open()
+            return
+        self._hands.close()
+        if beat.drain_ms == 0:
+            self._hands.hand_back()
 
-    async def _take_for_ever(self) -> None:
-        await self._registered.wait()
-        while True:
-            incarnation = self._incarnation
-            try:
-                deliveries = await self._inbox.after(self._position, BLOCK_MS)
-            except FleetError:
-                await asyncio.sleep(0.1)
-                continue
-            if incarnation != self._incarnation:
-                continue
-            for delivery in deliveries:
-                self._position = delivery.position
-                if delivery.kind == "cancel":
-                    self._hands.cancel(delivery.job, delivery.fence)
-                else:
-                    self._hands.take(delivery.job, delivery.fence)
+
+async def _first(tasks: "list[asyncio.Task[object]]") -> None:
+    """Wait until one of them ends; raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

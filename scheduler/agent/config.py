@@ -1,5 +1,6 @@
 """What a node says of itself, and how its agent behaves."""
 
+import re
 from dataclasses import dataclass, field
 
 from scheduler.domain.ids import NodeId, Token, checked_id, checked_token
@@ -7,6 +8,9 @@ from scheduler.errors import BadInput
 
 SLOTS_MAX = 1_000_000
 CAPABILITIES_MAX = 1_024
+LABELS_MAX = 64
+_ENDPOINT = re.compile(r"^[A-Za-z0-9][\w\-.~:/?#@!$&'()*+,;=%\[\]]{0,511}\Z", re.ASCII)
+_LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}=[A-Za-z0-9._:/-]{0,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,16 @@ class NodeConfig:
             raise BadInput("capabilities", f"must be 1 to {CAPABILITIES_MAX} tokens")
         if not 1 <= self.slots <= SLOTS_MAX:
             raise BadInput("slots", f"must be from 1 to {SLOTS_MAX}")
+        if self.endpoint and _ENDPOINT.match(self.endpoint) is None:
+            raise BadInput("endpoint", "must be 1 to 512 characters of a URL")
+        if len(self.labels) > LABELS_MAX:
+            raise BadInput("labels", f"must be at most {LABELS_MAX}")
+        if not all(_LABEL.match(f"{name}={value}") for name, value in self.labels.items()):
+            raise BadInput("labels", "must be key=value words of A-Z a-z 0-9 . _ - / up to 64 and 128 characters")
+        for name in ("cpu_max", "gpu_max", "mem_max"):
+            limit = getattr(self, name)
+            if limit is not None and not 0 <= limit <= 100:
+                raise BadInput(name, "must be a number from 0 to 100")
         if not 100 <= self.ttl_ms <= 3_600_000:
             raise BadInput("ttl_ms", "must be from 100 to 3600000")
         if not 10 <= self.heartbeat_ms <= self.ttl_ms // 2:
@@ -56,4 +70,6 @@ def labels_from(text: str) -> dict[str, str]:
     pairs = [word.partition("=") for word in text.split()]
     if any(not equals for _, equals, _ in pairs):
         raise BadInput("labels", "must be key=value words")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise BadInput("labels", "must name each key once")
     return {name: value for name, _, value in pairs}

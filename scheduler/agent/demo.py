@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 
-from scheduler.agent.running import Job
+from scheduler.agent.job import Job
 
 
 async def demo_handler(job: Job) -> str:

@@ -28,10 +28,10 @@ class Meters:
 
     def read(self) -> dict[str, object]:
         """Cpu and mem, and gpu where there is one: the busiest, by its memory or its time, whichever is fuller."""
-        loads: dict[str, object] = {
-            "cpu": f"{psutil.cpu_percent():.1f}",
-            "mem": f"{psutil.virtual_memory().percent:.1f}",
-        }
+        loads: dict[str, object] = {}
+        with contextlib.suppress(psutil.Error, OSError):
+            loads["cpu"] = f"{min(psutil.cpu_percent(), 100.0):.1f}"
+            loads["mem"] = f"{psutil.virtual_memory().percent:.1f}"
         with contextlib.suppress(Exception):
             if self._gpus:
                 loads["gpu"] = f"{max(map(self._gpu, self._gpus)):.1f}"

@@ -1,127 +1,183 @@
 """The jobs that a node has in hand: started, run by the handler, finished under their fence."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Literal
 
+from scheduler.agent.job import Handler, Job
+from scheduler.agent.retrying import insist
 from scheduler.domain.ids import Fence, JobId
 from scheduler.domain.job import Outcome
-from scheduler.errors import BadInput, FleetError
+from scheduler.errors import BadInput
 from scheduler.store.functions import Functions, Running
 
 RESULT_MAX_BYTES = 262_144
+REASON_MAX = 2_000
+LISTED_MAX = 1_000
+# Attempts beyond the slots: those of an incarnation that is over, whose handlers are slow to stop.
+SPARE = 100
+# How long a cancelled handler may take to stop, and a last report to be delivered, when the node leaves.
+GRACE_S = 5.0
 log = logging.getLogger("fleet.agent")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One attempt, as the handler sees it. payload is JSON text, '' where there is none."""
-
-    id: JobId
-    fence: Fence
-    payload: str
-    remaining_ms: int
+Key = tuple[JobId, Fence]
 
 
-Handler = Callable[[Job], Awaitable[str | None]]
-T = TypeVar("T")
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """One attempt in hand. `stopped` is why it was cancelled; a void one is not reported: its fence means nothing."""
+
+    task: "asyncio.Task[tuple[Outcome, str] | None]"
+    started: bool = False
+    stopped: Literal["failed", "released", "void"] | None = None
 
 
 class Hands:
-    """Runs attempts. A cancelled one is confirmed to Redis, for until then its slot counts as taken."""
+    """Runs attempts, at most `slots` at once, and reports each end until Redis has taken it.
 
-    def __init__(self, functions: Functions, handler: Handler) -> None:
+    Reports are tasks of their own: a cancel stops the handler, never the report, for it is the report that frees
+    the slot.
+    """
+
+    def __init__(self, functions: Functions, handler: Handler, slots: int) -> None:
         self._functions = functions
         self._handler = handler
-        self._tasks: dict[tuple[JobId, Fence], asyncio.Task[None]] = {}
-        self._confirming: set[asyncio.Task[None]] = set()
-        self._void: set[tuple[JobId, Fence]] = set()
-        self.leaving = False
+        self._in_hand_max = slots + SPARE
+        self._free = asyncio.Semaphore(slots)
+        self._attempts: dict[Key, _Attempt] = {}
+        self._reports: dict[Key, asyncio.Task[None]] = {}
+        self._closed = False
+        self._shown = 0
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._attempts)
 
-    def listed(self) -> list[tuple[JobId, Fence]]:
-        return list(self._tasks)
+    def listed(self) -> str:
+        """What is in hand as "<job> <fence> …", at most 1,000 of them; a longer list is shown in turns."""
+        keys = list(self._attempts)
+        if len(keys) > LISTED_MAX:
+            self._shown = (self._shown + LISTED_MAX) % len(keys)
+            keys = (keys[self._shown :] + keys[: self._shown])[:LISTED_MAX]
+        return " ".join(f"{job} {fence}" for job, fence in keys)
 
     def take(self, job: JobId, fence: Fence) -> None:
-        """Start an attempt, once: a delivery that is read twice is one attempt."""
-        if (job, fence) not in self._tasks:
-            task = asyncio.create_task(self._attempt(job, fence))
-            self._tasks[job, fence] = task
-            task.add_done_callback(lambda _: self._tasks.pop((job, fence), None))
+        """Begin an attempt, once: a delivery that is read twice is one attempt. While closed it is handed back."""
+        key = (job, fence)
+        if key in self._attempts or key in self._reports:
+            return
+        if self._closed or len(self._attempts) >= self._in_hand_max:
+            self._report(key, "released")
+            return
+        attempt = _Attempt(asyncio.create_task(self._work(key)))
+        self._attempts[key] = attempt
+        attempt.task.add_done_callback(partial(self._worked, key, attempt))
 
     def cancel(self, job: JobId, fence: Fence) -> None:
-        """Stop an attempt that Redis has ended; also one that is not known here is confirmed."""
-        task = self._tasks.get((job, fence))
-        if task is not None:
-            task.cancel()
-            return
-        confirming = asyncio.create_task(self._finish(job, fence, "failed", ""))
-        self._confirming.add(confirming)
-        confirming.add_done_callback(self._confirming.discard)
+        """Stop an attempt that Redis has ended; one that is not known here is confirmed too, to free its slot."""
+        key = (job, fence)
+        if key in self._attempts:
+            self._stop([key], "failed")
+        else:
+            self._report(key, "failed")
 
     def abandon(self) -> None:
-        """Another incarnation: these fences mean nothing any more, so nothing is reported."""
-        for key, task in self._tasks.items():
-            self._void.add(key)
-            task.cancel()
+        """This incarnation is over: stop everything; what is void is not reported."""
+        self._stop(list(self._attempts), "void")
+
+    def close(self) -> None:
+        """Take nothing more; hand back what has not begun."""
+        self._closed = True
+        self._stop([key for key, attempt in self._attempts.items() if not attempt.started], "released")
+
+    def open(self) -> None:
+        self._closed = False
+
+    def hand_back(self) -> None:
+        """Stop and hand back what still runs."""
+        self._stop(list(self._attempts), "released")
 
     async def settle(self, deadline_s: float) -> None:
-        """Wait for what runs; what is left at the deadline is cancelled and handed back."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=deadline_s)
-        self.leaving = True
-        left = list(self._tasks.values())
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, *self._confirming, return_exceptions=True)
+        """Close and wait for what runs; at the deadline it is handed back. Ends at most twice GRACE_S later."""
+        self.close()
+        await _wait((attempt.task for attempt in self._attempts.values()), deadline_s)
+        self.hand_back()
+        await _wait((attempt.task for attempt in self._attempts.values()), GRACE_S)
+        for key, attempt in self._attempts.items():
+            log.warning("handler_stuck job=%s: it does not obey its cancellation", key[0])
+            if attempt.stopped != "void":
+                self._report(key, "released")
+        await _wait(self._reports.values(), GRACE_S)
+        for report in list(self._reports.values()):
+            report.cancel()
 
-    async def _attempt(self, job: JobId, fence: Fence) -> None:
-        outcome: Outcome = "released"
-        result = ""
-        try:
-            started = await self._insist(lambda: self._functions.job_start(job, fence))
+    def _stop(self, keys: list[Key], why: Literal["failed", "released", "void"]) -> None:
+        for attempt in (self._attempts[key] for key in keys):
+            # Once is enough: a second cancellation would break into the handler's own cleaning up.
+            if attempt.stopped is None:
+                attempt.task.cancel()
+            if attempt.stopped is None or why == "void":
+                attempt.stopped = why
+
+    async def _work(self, key: Key) -> tuple[Outcome, str] | None:
+        job, fence = key
+        async with self._free:
+            started = await insist(lambda: self._functions.job_start(job, fence))
             if not isinstance(started, Running):
-                return
-            outcome, result = await self._handled(Job(job, fence, started.payload, started.remaining_ms))
-        except asyncio.CancelledError:
-            outcome, result = ("released", "") if self.leaving else ("failed", "cancelled")
-            if (job, fence) in self._void:
-                self._void.discard((job, fence))
-                return
-        await self._finish(job, fence, outcome, result)
+                return None
+            self._attempts[key].started = True
+            return await self._handled(Job(job, fence, started.payload, started.remaining_ms))
 
     async def _handled(self, job: Job) -> tuple[Outcome, str]:
+        limit = asyncio.timeout(job.remaining_ms / 1000)
         try:
-            async with asyncio.timeout(job.remaining_ms / 1000):
-                result = await self._handler(job) or ""
-        except TimeoutError:
-            return "failed", f"the handler did not end within {job.remaining_ms} ms"
+            async with limit:
+                result: object = await self._handler(job)
+            if result is not None and not isinstance(result, str):
+                return "failed", f"the handler's result must be text or None, it is {type(result).__name__}"
+            if result is not None and len(result.encode()) > RESULT_MAX_BYTES:
+                return "failed", f"the result is larger than {RESULT_MAX_BYTES} bytes"
         except Exception as error:
-            log.warning("job_failed", exc_info=error, extra={"job": job.id})
-            return "failed", f"{type(error).__name__}: {error}"[:2_000]
-        if len(result.encode()) > RESULT_MAX_BYTES:
-            return "failed", f"the result is larger than {RESULT_MAX_BYTES} bytes"
-        return "succeeded", result
+            if limit.expired():
+                return "failed", f"the handler did not end within {job.remaining_ms} ms"
+            log.warning("job_failed job=%s", job.id, exc_info=error)
+            # what cannot be encoded must not keep the failure from being told
+            text = f"{type(error).__name__}: {error}"[:REASON_MAX]
+            return "failed", text.encode("utf-8", "replace").decode()
+        return "succeeded", result or ""
 
-    async def _finish(self, job: JobId, fence: Fence, outcome: Outcome, result: str) -> None:
-        with contextlib.suppress(FleetError):
-            await self._insist(lambda: self._functions.job_finish(job, fence, outcome, result))
+    def _worked(self, key: Key, attempt: _Attempt, task: "asyncio.Task[tuple[Outcome, str] | None]") -> None:
+        del self._attempts[key]
+        if task.cancelled():
+            if attempt.stopped != "void":
+                self._report(key, attempt.stopped or "failed", "the handler was cancelled")
+        elif error := task.exception():
+            log.error("job_lost job=%s", key[0], exc_info=error)
+        elif (ending := task.result()) is not None and attempt.stopped != "void":
+            self._report(key, *ending)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a fenced call, which is safe, until Redis takes it; gives up only when the agent leaves."""
-        pause = 0.05
-        while True:
-            try:
-                return await call()
-            except BadInput:
-                raise
-            except FleetError:
-                if self.leaving:
-                    raise
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+    def _report(self, key: Key, outcome: Outcome, result: str = "") -> None:
+        if key in self._reports:
+            return
+        if len(self._reports) >= self._in_hand_max:
+            # Redis names it again with the next heartbeat, or ends it at its deadline.
+            log.warning("report_dropped job=%s: %d wait already", key[0], len(self._reports))
+            return
+        self._reports[key] = task = asyncio.create_task(self._deliver(key, outcome, result))
+        task.add_done_callback(lambda _: self._reports.pop(key, None))
+
+    async def _deliver(self, key: Key, outcome: Outcome, result: str) -> None:
+        job, fence = key
+        try:
+            await insist(lambda: self._functions.job_finish(job, fence, outcome, result))
+        except BadInput as error:
+            log.error("report_refused job=%s: %s", job, error)  # noqa: TRY400 - the message says it all
+
+
+async def _wait(tasks: "Iterable[asyncio.Task[object]] | Iterable[asyncio.Task[None]]", deadline_s: float) -> None:
+    """Wait for these, at most deadline_s."""
+    if waited := list(tasks):
+        await asyncio.wait(waited, timeout=deadline_s)
