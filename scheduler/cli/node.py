@@ -2,7 +2,11 @@
 
 import asyncio
 import importlib
+import inspect
+import logging
 import signal
+import sys
+from pathlib import Path
 
 import click
 
@@ -20,12 +24,14 @@ def node() -> None:
 
 
 def _handler(name: str) -> Handler:
+    # an installed command does not look into the folder it is called from
+    sys.path.insert(0, str(Path.cwd()))
     module, _, function = name.partition(":")
     try:
         found: Handler = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput("--handler", f"must be module:function of an async function: {error}") from error
-    if not callable(found):
+    if not inspect.iscoroutinefunction(found):
         raise BadInput("--handler", "must name an async function")
     return found
 
@@ -73,6 +79,9 @@ def run(
     )
     settings = settings_with(redis_url, namespace)
     work = _handler(handler) if handler else demo_handler
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("fleet").setLevel(logging.INFO)
 
     async def live() -> None:
         agent = Agent(config, work, settings.redis_url, settings.namespace)
