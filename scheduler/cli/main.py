@@ -42,12 +42,11 @@ def fleet() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Exit status: 0 done, 1 failed, 2 bad input, 3 fenced (another process took the node's id)."""
     try:
-        fleet.main(args=argv, prog_name="fleet", standalone_mode=False)
+        # click turns Exit into the returned status here; no command returns anything else
+        sys.exit(fleet.main(args=argv, prog_name="fleet", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except FleetError as error:
