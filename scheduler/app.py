@@ -18,7 +18,6 @@ from scheduler.http.problems import Problem, problem_response
 from scheduler.http.routes import ROUTE_METHODS, routes
 from scheduler.settings import Settings
 
-
 _OPENAPI = "/openapi.json"
 
 

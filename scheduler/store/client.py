@@ -32,7 +32,7 @@ def connect(url: str, *, connections: int = 16, timeout_ms: int = 1_000) -> Redi
         )
     except ValueError as error:
         raise BadInput("REDIS_URL", f"is not a Redis address: {error}") from error
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def connect_blocking(url: str, *, block_ms: int) -> Redis:
