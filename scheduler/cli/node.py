@@ -42,6 +42,9 @@ def _handler(name: str) -> Handler:
 @click.option("--capabilities", required=True, help='what it offers: "asr:zh tts:en"')
 @click.option("--labels", default="", help='"zone=a tier=gold"')
 @click.option("--endpoint", default="", help="where callers of direct jobs reach it")
+@click.option("--cpu-max", type=float, help="percent of load above which it takes no more jobs [default: 85]")
+@click.option("--gpu-max", type=float, help="the same for its busiest GPU")
+@click.option("--mem-max", type=float, help="the same for its memory")
 @click.option("--demo", is_flag=True, help="a handler that works for 50 to 200 ms")
 @click.option("--handler", help="module:function, async, gets a Job and returns its result as text")
 @click.option("--heartbeat-ms", default=1_000, show_default=True)
@@ -55,6 +58,9 @@ def run(
     capabilities: str,
     labels: str,
     endpoint: str,
+    cpu_max: float | None,
+    gpu_max: float | None,
+    mem_max: float | None,
     handler: str | None,
     heartbeat_ms: int,
     ttl_ms: int,
@@ -73,6 +79,9 @@ def run(
         capabilities=tuple(map(Token, capabilities.split())),
         endpoint=endpoint,
         labels=labels_from(labels),
+        cpu_max=cpu_max,
+        gpu_max=gpu_max,
+        mem_max=mem_max,
         heartbeat_ms=heartbeat_ms,
         ttl_ms=ttl_ms,
         drain_ms=drain_ms,
