@@ -1,0 +1,228 @@
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from scheduler.agent import FencedOut
+from scheduler.agent.meters import Meters
+from scheduler.dev.server import EmbeddedServer
+from scheduler.errors import BadInput
+from scheduler.store.client import connect
+from scheduler.store.library import load_library
+from tests.integration.agent.conftest import NODE, Gated, Site, node_config, until
+from tests.integration.agent.lossy import relay_to
+
+
+async def test_after_flushall_the_node_is_back_as_a_new_incarnation_and_inherits_nothing(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated) as (agent, task):
+        first = agent.incarnation
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        site.client.flushall()
+        await until(lambda: agent.incarnation not in {None, first})
+        await until(lambda: gated.cancelled)
+        assert site.node()["incarnation"] == str(agent.incarnation)
+        gated.go.set()
+        await site.place("j2")
+        await until(lambda: site.ended("j2"))
+        assert not task.done()
+    assert site.job("j1") == {}
+    assert site.leases() == []
+
+
+async def test_a_twin_takes_the_id_and_the_first_stops_its_work_with_a_clear_word(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated) as (_, first):
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        async with site.agent(Gated()) as (second, running):
+            await asyncio.wait([first], timeout=10)
+            with pytest.raises(FencedOut, match="Another process has registered this node id; this one stops: n1"):
+                first.result()
+            assert [job.id for job in gated.cancelled] == ["j1"]
+            assert site.node()["incarnation"] == str(second.incarnation)
+            assert not running.done()
+
+
+async def test_a_replaced_process_that_is_told_to_leave_does_not_drain_its_replacement(site: Site) -> None:
+    # so slow a heart that SIGTERM comes before it learns of the replacement
+    slow = node_config(heartbeat_ms=30_000, ttl_ms=60_000)
+    async with site.agent(Gated(), slow) as (first, task), site.agent(Gated()) as (second, _):
+        first.leave()
+        await asyncio.wait([task], timeout=10)
+        assert isinstance(task.exception(), FencedOut)
+        assert site.node()["state"] == "ready"
+        assert site.node()["incarnation"] == str(second.incarnation)
+
+
+async def test_drained_by_the_operator_it_finishes_its_work_and_stays(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated) as (_, task):
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        assert await site.functions.node_mark(NODE, "drain", 60_000) == "draining"
+        first = int(site.node()["heartbeat_at_ms"])
+        await until(lambda: int(site.node()["heartbeat_at_ms"]) > first + 300)
+        assert gated.cancelled == []
+        gated.go.set()
+        await until(lambda: site.ended("j1"))
+        assert site.job("j1")["state"] == "succeeded"
+        assert site.node()["state"] == "draining"
+        assert not task.done()
+        await site.functions.node_mark(NODE, "uncordon")
+        seen = int(site.node()["heartbeat_at_ms"])
+        await until(lambda: int(site.node()["heartbeat_at_ms"]) > seen)
+        await site.place("j2")
+        await until(lambda: site.ended("j2"))
+        assert site.job("j2")["state"] == "succeeded"
+
+
+async def test_what_still_runs_at_the_operator_s_deadline_is_handed_back(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated) as (_, task):
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        await site.functions.node_mark(NODE, "drain", 200)
+        await until(lambda: site.job("j1").get("reason") == "released")
+        assert site.used() == 0
+        assert not task.done()
+
+
+async def test_leaving_waits_for_what_runs_and_takes_the_node_out(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated) as (agent, task):
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        agent.leave()
+        await until(lambda: site.node()["state"] == "draining")
+        assert not task.done()
+        gated.go.set()
+        await asyncio.wait_for(task, 10)
+    assert site.job("j1")["state"] == "succeeded"
+    assert site.node() == {}
+    assert site.leases() == []
+
+
+async def test_leaving_hands_back_what_does_not_end_in_time(site: Site) -> None:
+    gated = Gated()
+    async with site.agent(gated, node_config(slots=1, drain_ms=200)) as (agent, task):
+        assert agent.incarnation is not None
+        await site.functions.node_heartbeat(NODE, agent.incarnation, slots=2)
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        await site.place("j2")
+        agent.leave()
+        await asyncio.wait_for(task, 10)
+    assert [site.job(job)["reason"] for job in ("j1", "j2")] == ["released", "released"]
+    assert [job.id for job in gated.begun] == ["j1"]
+    assert site.node() == {}
+    assert site.leases() == []
+
+
+async def test_over_a_crash_of_redis_handlers_go_on_and_their_ends_are_delivered(
+    fresh_server: Callable[..., EmbeddedServer],
+) -> None:
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
+    loading = connect(server.url)
+    await load_library(loading)
+    await loading.aclose()
+    gated = Gated()
+    with redis.Redis(port=server.port, socket_timeout=10) as client:
+        site = Site(client, server.url)
+        async with site.agent(gated) as (agent, task):
+            first = agent.incarnation
+            await site.place("j1")
+            await until(lambda: gated.begun)
+            server.kill()
+            gated.go.set()
+            await until(lambda: gated.at_once == 0)
+            assert gated.cancelled == []
+            await asyncio.to_thread(server.start)
+            await until(lambda: site.ended("j1"))
+            assert site.job("j1")["result"] == "done j1"
+            assert site.used() == 0
+            await site.place("j2")
+            await until(lambda: site.ended("j2"))
+            assert agent.incarnation == first
+            assert not task.done()
+        await site.async_client.aclose()
+
+
+async def test_a_node_that_starts_before_redis_waits_for_it(fresh_server: Callable[..., EmbeddedServer]) -> None:
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
+    loading = connect(server.url)
+    await load_library(loading)
+    await loading.aclose()
+    server.kill()
+    with redis.Redis(port=server.port, socket_timeout=10) as client:
+        site = Site(client, server.url)
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        async with site.agent(Gated()) as (agent, task):
+            await starting
+            await until(lambda: agent.incarnation is not None)
+            assert not task.done()
+        await site.async_client.aclose()
+
+
+async def test_leaving_ends_in_time_without_redis(fresh_server: Callable[..., EmbeddedServer]) -> None:
+    server = fresh_server()
+    loading = connect(server.url)
+    await load_library(loading)
+    await loading.aclose()
+    gated = Gated()
+    with redis.Redis(port=server.port, socket_timeout=10) as client:
+        site = Site(client, server.url)
+        async with site.agent(gated, node_config(drain_ms=100)) as (agent, task):
+            await site.place("j1")
+            await until(lambda: gated.begun)
+            server.kill()
+            agent.leave()
+            await asyncio.wait_for(task, 15)
+            assert len(gated.cancelled) == 1
+        await site.async_client.aclose()
+
+
+async def test_a_lost_reply_to_a_registration_does_not_fence_the_node_itself(
+    site: Site, server: EmbeddedServer
+) -> None:
+    async with relay_to(server.port) as relay, site.agent(Gated(), url=relay.url) as (agent, task):
+        first = agent.incarnation
+        relay.losing("registered", times=2)
+        site.client.flushall()
+        await until(lambda: agent.incarnation not in {None, first})
+        assert relay.times == 0
+        assert site.node()["incarnation"] == str(agent.incarnation)
+        assert not task.done()
+
+
+async def test_lost_replies_to_start_and_finish_do_no_harm(site: Site, server: EmbeddedServer) -> None:
+    gated = Gated()
+    async with relay_to(server.port) as relay, site.agent(gated, url=relay.url):
+        relay.losing("running", times=2)
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        assert relay.times == 0
+        relay.losing("finished")
+        gated.go.set()
+        await until(lambda: site.ended("j1") and relay.times == 0)
+        assert site.used() == 0
+        await site.place("j2")
+        await until(lambda: site.ended("j2"))
+    assert [site.job(job)["state"] for job in ("j1", "j2")] == ["succeeded", "succeeded"]
+    assert [job.id for job in gated.begun] == ["j1", "j2"]
+
+
+async def test_a_config_that_redis_refuses_ends_the_agent_with_the_field(site: Site) -> None:
+    async with site.agent(Gated()) as (agent, task):
+        with pytest.raises(BadInput, match="capabilities must be 1 to 1024 tokens"):
+            agent.offer(())
+        assert not task.done()
+
+
+def test_a_machine_without_a_gpu_driver_reports_the_rest() -> None:
+    loads = Meters().read()
+    assert ("gpu" in loads) == Path("/proc/driver/nvidia/version").exists()
+    assert all(0 <= float(str(loads[name])) <= 100 for name in ("cpu", "mem"))
