@@ -47,7 +47,7 @@ class Shard:
         )
         shortlist = Shortlist(
             [NodeId(node) for node in nodes],
-            [self.field(f"node:{node}", "structure") if known else "0" for node in nodes],
+            [(self.field(f"node:{node}", "structure") if known else "") or "0" for node in nodes],
             [1 for _ in nodes],
             int(self.meta("config_version")),
             int(self.meta("structure_version")),

@@ -1,0 +1,53 @@
+"""Over maxmemory: what frees or keeps alive goes through, what grows is refused and changes nothing."""
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.lua.keyspace import dump, exact
+from tests.lua.shard import Shard
+
+
+@pytest.fixture
+def fill(client: redis.Redis) -> Callable[[], None]:
+    """From now on the server is over its maxmemory."""
+    return lambda: client.config_set("maxmemory", 1)
+
+
+def test_finish_still_frees_the_slot(shard: Shard, fill: Callable[[], None]) -> None:
+    shard.register(slots=1)
+    fence = shard.run()
+    fill()
+    assert shard.call("job_finish", "j1", fence, "succeeded", "r") == [b"finished"]
+    state = dump(shard.client)
+    assert (state["free"], state["job:j1"]["state"]) == ({"n1"}, "succeeded")
+    assert not {"leases", "node:n1:leases"} & state.keys()
+
+
+def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, fill: Callable[[], None]) -> None:
+    incarnation = shard.register(slots=3)
+    one, _ = shard.place("j1"), shard.place("j2")
+    fill()
+    assert shard.call("node_heartbeat", "n1", incarnation, "cpu", 5)[0] == b"ok"
+    assert shard.call("job_start", "j1", one)[0] == b"running"
+    assert shard.call("job_cancel", "j2") == [b"cancelled"]
+    assert shard.call("node_mark", "n1", "cordon") == [b"marked", b"cordoned"]
+    assert shard.call("mirror_read", 0, 0, "")[0] == b"mirror"
+    assert shard.call("library_read")[0] == b"library"
+    assert shard.call("node_remove", "n1", incarnation) == [b"removed"]
+    assert shard.call("reap") == [b"reaped", 0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["job_claim", "node_register"])
+def test_what_grows_is_refused_and_changes_nothing(shard: Shard, fill: Callable[[], None], name: str) -> None:
+    shard.register()
+    args = {
+        "job_claim": [shard.packed("j1", "n1")],
+        "node_register": ["n2", "endpoint", "http://n2", "slots", "1", "capabilities", "gpu"],
+    }
+    before = exact(shard.client)
+    fill()
+    with pytest.raises(redis.ResponseError, match="maxmemory"):
+        shard.call(name, *args[name])
+    assert exact(shard.client) == before

@@ -1,0 +1,84 @@
+"""mirror_read: what changed since a version, in pages; reading changes nothing."""
+
+from typing import Any
+
+import msgpack
+import pytest
+
+from tests.lua.keyspace import P, exact
+from tests.lua.shard import Shard
+
+
+def page(shard: Shard, cursor: int = 0, complete: int = 0, config: str = "", *more: int) -> list[Any]:
+    before = exact(shard.client)
+    word, packed = shard.call("mirror_read", cursor, complete, config, *more)
+    assert word == b"mirror"
+    assert exact(shard.client) == before
+    return list(msgpack.unpackb(packed))
+
+
+def test_an_unused_shard_is_an_empty_page_without_an_epoch(shard: Shard) -> None:
+    epoch, floor, version, structure, config, now_ms, nodes, pools = page(shard)
+    assert (epoch, floor, version, structure, config, nodes, pools) == ("", 0, 0, 0, 0, [], [])
+    assert now_ms > 1_600_000_000_000
+
+
+def test_a_page_holds_each_node_by_its_true_state(shard: Shard) -> None:
+    one = shard.register("n1", "asr:zh", slots=3, labels="zone=a", cpu=90)
+    two = shard.register("n2", "gpu")
+    shard.place("j1", "n2", requires="gpu")
+    gone = shard.register("n3")
+    shard.call("node_mark", "n2", "cordon")
+    shard.call("node_remove", "n3", gone)
+    versions = {node.decode(): int(score) for node, score in shard.client.zrange(f"{P}:changed", 0, -1, withscores=True)}  # type: ignore[union-attr,misc]  # fmt: skip
+    epoch, _, version, structure, _, _, nodes, _ = page(shard)
+    assert (epoch, version, structure) == (
+        shard.meta("epoch"), int(shard.meta("version")), int(shard.meta("structure_version")),
+    )  # fmt: skip
+    places = {node: shard.field(f"node:{node}", "structure") for node in ("n1", "n2")}
+    assert nodes == [
+        ["n1", versions["n1"], "ready", 3, 0, "cpu", False,
+         [places["n1"], one, "http://n1", "asr:zh", "zone=a", "default"]],
+        ["n2", versions["n2"], "cordoned", 2, 1, "", False,
+         [places["n2"], two, "http://n2", "gpu", "", "default"]],
+        ["n3", versions["n3"], ""],
+    ]  # fmt: skip
+
+
+def test_only_what_changed_since_the_cursor_comes_and_structure_only_where_it_is_new(shard: Shard) -> None:
+    shard.register("n1")
+    shard.register("n2")
+    version = page(shard)[2]
+    assert page(shard, version, version)[6] == []
+    shard.call("node_mark", "n1", "cordon")
+    (node,) = page(shard, version, version)[6]
+    assert node[:3] == ["n1", int(shard.meta("version")), "cordoned"]
+    assert len(node) == 7
+    (node,) = page(shard, version, 0)[6]
+    assert len(node) == 8, "a caller between the pages of a fill has not seen it yet"
+
+
+def test_pages_meet_every_node_once(shard: Shard) -> None:
+    for number in range(7):
+        shard.register(f"n{number}")
+    seen: list[str] = []
+    cursor = 0
+    while nodes := page(shard, cursor, 0, "", 3)[6]:
+        assert len(nodes) <= 3
+        seen += [node[0] for node in nodes]
+        cursor = nodes[-1][1]
+    assert seen == [f"n{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize(("held", "told"), [("1", False), ("0", ["gold", "{}"]), ("", ["gold", "{}"])])
+def test_pools_come_only_where_the_caller_has_others(shard: Shard, held: str, told: object) -> None:
+    shard.register()
+    shard.client.hset(f"{P}:pools", "gold", "{}")
+    shard.client.hset(P, "config_version", 1)
+    assert page(shard, 0, 0, held)[7] == told
+
+
+def test_a_page_is_200_nodes_at_most(shard: Shard) -> None:
+    for number in range(201):
+        shard.register(f"n{number}")
+    assert len(page(shard)[6]) == 200
