@@ -13,8 +13,7 @@ local function stray_cancels(S, node_id, running, answer)
   for i = 1, #running, 2 do
     local job = job_read(S, running[i])
     if not (job and job.fence == running[i + 1] and job.node == node_id and job_leased(job)) then
-      answer[#answer + 1] = 'cancel'
-      answer[#answer + 1] = running[i] .. ' ' .. running[i + 1]
+      answer[#answer + 1], answer[#answer + 2] = 'cancel', running[i] .. ' ' .. running[i + 1]
     end
   end
 end
@@ -31,8 +30,7 @@ local function node_report(S, node, values)
   local written = { 'heartbeat_at_ms', number_text(S.time_ms) }
   for name, value in pairs(values) do
     node[name] = value
-    written[#written + 1] = name
-    written[#written + 1] = value
+    written[#written + 1], written[#written + 2] = name, value
   end
   redis.call('HSET', key, unpack(written))
   redis.call('ZADD', S.P .. ':nodes', number_text(S.now + node.ttl_ms), node.id)
@@ -52,10 +50,12 @@ define('node_heartbeat', function(P, id, incarnation, ...)
   id_arg(id, 'node')
   integer_arg(incarnation, 'incarnation', 1, 9007199254740992)
   local fields = field_args(HEARTBEAT_FIELDS, ...)
-  local values = node_values(fields)
-  local running = words(fields.running)
+  local values, running = node_values(fields), words(fields.running)
   check(#running % 2 == 0 and #running <= 2000, 'running', 'must be at most 1000 pairs of job and fence')
-  for i = 1, #running, 2 do job_arg(running[i]) end
+  for i = 1, #running, 2 do
+    job_arg(running[i])
+    integer_arg(running[i + 1], 'running', 1, 9007199254740992)
+  end
 
   local S = shard_open(P)
   local node = node_read(S, id)
@@ -70,12 +70,10 @@ define('node_heartbeat', function(P, id, incarnation, ...)
   stray_cancels(S, id, running, answer)
   local endings = redis.call('HGETALL', ending_key(P, id))
   for i = 1, #endings, 2 do
-    answer[#answer + 1] = 'cancel'
-    answer[#answer + 1] = endings[i] .. ' ' .. string.match(endings[i + 1], '^%S+')
+    answer[#answer + 1], answer[#answer + 2] = 'cancel', endings[i] .. ' ' .. string.match(endings[i + 1], '^%S+')
   end
   if node.state == 'draining' then
-    answer[#answer + 1] = 'drain'
-    answer[#answer + 1] = math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
+    answer[#answer + 1], answer[#answer + 2] = 'drain', math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
   end
   if S.now - S.reaped_ms >= 100 then reap_due(S, 16) end
   return answer
