@@ -83,7 +83,9 @@ def test_a_lost_node_is_removed_after_ten_minutes_and_its_tombstone_ten_minutes_
     assert shard.meta("floor") == version, "a mirror that knows less must refill"
 
 
-@pytest.mark.parametrize(("start", "after_ms", "reason"), [(False, 500, "not_acknowledged"), (True, 700, "timed_out")])
+@pytest.mark.parametrize(
+    ("start", "after_ms", "reason"), [(False, 500, "not_acknowledged"), (True, 700, "timed_out")]
+)
 def test_an_overdue_lease_ends_its_attempt(shard: Shard, after_ms: int, reason: str, *, start: bool) -> None:
     shard.register(slots=1, ttl_ms=60_000)
     fence = shard.place(ack_ms=500, timeout_ms=700)

@@ -1,0 +1,259 @@
+"""Misuse is an error that begins `BADARG <field>` and leaves the keyspace as it was, byte for byte."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduler.store.library import read_library
+from tests.lua.keyspace import P, exact
+from tests.lua.shard import Shard
+
+Args = list[Any]
+
+MIB = b"x" * 1_048_576
+BIG = "9" * 30
+ODD_ID = ["", " ", "a b", "é", "-a", ".a", "a/b", "a{0}", "a\n", "a\0b", b"\xff\x00", "*", "x" * 200, MIB]
+ODD_WHOLE = ["", " 1", "-1", "+1", "1.0", "1e3", "0x1", "nan", "inf", "-inf", "NaN", BIG, "1\0", b"\xff", MIB]
+ODD_PERCENT = ["", "-1", "100.1", "nan", "inf", "1e1", "1,5", ".5", BIG, b"\xff", MIB]
+
+REGISTER: Args = ["n9", "endpoint", "http://n9", "slots", "2", "capabilities", "asr"]
+BEAT: Args = ["n1", "1"]
+VALID: dict[str, Args] = {
+    "library_read": [],
+    "node_register": REGISTER,
+    "node_heartbeat": BEAT,
+    "node_mark": ["n1", "drain", "5"],
+    "node_remove": ["n1", "1"],
+    "job_start": ["j1", "1"],
+    "job_finish": ["j1", "1", "succeeded", "r"],
+    "job_cancel": ["j1"],
+    "reap": ["1"],
+    "mirror_read": ["5", "5", "", "1"],
+}
+LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
+         "job_finish": 3, "job_cancel": 1, "mirror_read": 3}  # fmt: skip
+
+
+def replaced(name: str, at: int, values: list[Any], field: str) -> Iterator[tuple[str, Args, str]]:
+    for value in values:
+        yield name, [*VALID[name][:at], value, *VALID[name][at + 1 :]], field
+
+
+def added(name: str, word: str, values: list[Any]) -> Iterator[tuple[str, Args, str]]:
+    for value in values:
+        args = VALID[name]
+        if word in args:
+            at = args.index(word) + 1
+            yield name, [*args[:at], value, *args[at + 1 :]], word
+        else:
+            yield name, [*args, word, value], word
+
+
+def cases() -> Iterator[tuple[str, Args, str]]:
+    for name in ("node_register", "node_heartbeat", "node_mark", "node_remove"):
+        yield from replaced(name, 0, ODD_ID, "node")
+    for name in ("job_start", "job_finish", "job_cancel"):
+        yield from replaced(name, 0, [*ODD_ID[:-2], "a:b:c", "x" * 130, MIB], "job")
+    for name in ("node_heartbeat", "node_remove"):
+        yield from replaced(name, 1, ["0", *ODD_WHOLE], "incarnation")
+    for name in ("job_start", "job_finish"):
+        yield from replaced(name, 1, ["0", *ODD_WHOLE], "fence")
+    yield from replaced("job_finish", 2, ["", "running", "SUCCEEDED", MIB], "outcome")
+    yield from replaced("job_finish", 3, [MIB, b"x" * 262_145], "result")
+    yield from replaced("node_mark", 1, ["", "lost", "Cordon", MIB], "mark")
+    yield from replaced("node_mark", 2, ["86400001", *ODD_WHOLE], "drain_ms")
+    yield "node_mark", ["n1", "cordon", "5"], "drain_ms"
+    yield from replaced("reap", 0, ["0", "65", *ODD_WHOLE], "max")
+    yield from replaced("mirror_read", 0, ODD_WHOLE, "cursor")
+    yield from replaced("mirror_read", 1, ["6", *ODD_WHOLE], "complete")
+    yield from replaced("mirror_read", 2, [MIB], "config")
+    yield from replaced("mirror_read", 3, ["0", "201", *ODD_WHOLE], "max")
+    for name in ("node_register", "node_heartbeat"):
+        for resource in ("cpu", "gpu", "mem"):
+            yield from added(name, resource, ODD_PERCENT)
+        yield from added(name, "slots", ["0", "1000001", *ODD_WHOLE])
+        tokens = ["a b/c", "é", "-a", "x" * 129, MIB, " ".join(f"t{number}" for number in range(1025)), "a\0"]
+        yield from added(name, "capabilities", tokens)
+        labels = ["a", "=b", "a=b=c", "a=é", "a=1 a=2", "k" * 65 + "=v", "k=" + "v" * 200, MIB]
+        yield from added(name, "labels", [*labels, " ".join(f"k{number}=v" for number in range(65))])
+        yield name, [*VALID[name], "cpu"], "cpu"
+        yield name, [*VALID[name], "cpu", "1", "cpu", "1"], "cpu"
+        for word in ("", "CPU", "state", "incarnation", b"\xff", MIB):
+            yield name, [*VALID[name], word, "1"], "arguments"
+    yield from added("node_register", "endpoint", ["", " ", "a b", "é", "x" * 513, b"\xff", MIB])
+    yield from added("node_register", "capabilities", ["", "  "])
+    yield from added("node_register", "ttl_ms", ["99", "3600001", *ODD_WHOLE])
+    for limit in ("cpu_max", "gpu_max", "mem_max"):
+        yield from added("node_register", limit, ODD_PERCENT)
+    yield from added(
+        "node_heartbeat", "running", ["j1", "j1 1 j2", "j1 1 " * 1001, MIB, "j1 0", "j1 -1", "j1 " + BIG]
+    )
+    yield "node_heartbeat", [*BEAT, "running", "j/1 1"], "job"
+
+
+@pytest.fixture
+def seeded(shard: Shard) -> Shard:
+    shard.register(slots=5)
+    shard.run("j1")
+    return shard
+
+
+def refused(shard: Shard, name: str, *args: Any, field: str, key: str = P) -> None:
+    before = exact(shard.client)
+    try:
+        said = repr(shard.call(name, *args, key=key))
+    except redis.ResponseError as error:
+        said = str(error)
+    assert re.match(rf"^BADARG {re.escape(str(field))} \S", said), (said, field, [arg[:80] for arg in map(str, args)])
+    assert exact(shard.client) == before
+
+
+def test_each_odd_value_of_each_argument(seeded: Shard) -> None:
+    seen = 0
+    for name, args, field in cases():
+        refused(seeded, name, *args, field=field)
+        seen += 1
+    assert seen > 350
+
+
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_missing_arguments(seeded: Shard, name: str) -> None:
+    for count in range(LEAST[name]):
+        before = exact(seeded.client)
+        with pytest.raises(redis.ResponseError, match=r"^BADARG \w+ \S"):
+            seeded.call(name, *VALID[name][:count])
+        assert exact(seeded.client) == before
+
+
+@pytest.mark.parametrize("name", sorted(VALID))
+def test_extra_arguments(seeded: Shard, name: str) -> None:
+    refused(seeded, name, *VALID[name], "one more", field="arguments")
+    refused(seeded, name, *["x"] * 65, field="arguments")
+
+
+@pytest.mark.parametrize("name", [*sorted(VALID), "job_claim"])
+def test_wrong_keys(seeded: Shard, name: str) -> None:
+    for key in ("", "fleet", "fleet:{}", "fleet:{0}:node:n1", "{0}", "fl eet:{0}", "fleet:{0}\0", "x" * 200 + ":{0}"):
+        refused(seeded, name, *VALID.get(name, []), field="key", key=key)
+    for keys in ([], [P, P]):
+        with pytest.raises(redis.ResponseError, match="^BADARG key "):
+            seeded.client.execute_command("FCALL", f"fleet1_{name}", len(keys), *keys, *VALID.get(name, []))
+
+
+ODD_CLAIM: dict[str, list[Any]] = {
+    "id": [None, 7, True, [], {}, 1.5, *ODD_ID, "a:b:c"],
+    "tenant": [None, 7, True, [], *ODD_ID],
+    "digest": [None, 7, [], "", "x" * 129],
+    "demand": [None, 7, "", "{", "[]", "1", "null", '{"any_of":7}', '{"any_of":[]}', '{"any_of":[[]]}',
+               '{"any_of":[7]}', '{"any_of":[[7]]}', '{"any_of":[["a b"]]}', '{"any_of":[[null]]}', "[" * 5000,
+               '{"any_of":[' + ",".join(['["a"]'] * 33) + "]}", MIB],
+    "pool": [None, 7, "a b", "x" * 65, MIB],
+    "exclude": [None, 7, [], MIB],
+    "config_version": [None, 7, "", "-1", "x"],
+    "structure_version": [None, 7, "", "1.5", BIG],
+    "nodes": [None, "n1", 7, [7], [["n1"]], ["a b"], ["n1"] * 513, [MIB]],
+    "structures": [None, "1", [7], [True], ["x"]],
+    "ranks": [None, 7, ["1"], [0], [-1], [1.5], [float("nan")], [float("inf")], [2**60]],
+    "session": [7, [], "", "a b", "x" * 129, MIB],
+    "affinity": [7, "none", "x", True],
+    "payload": [7, [], {}, MIB],
+    "deliver": [7, "x", ""],
+    "priority": [-1, 10, 1.5, "5", float("nan")],
+    "ack_ms": [0, -1, 86_400_001, 1.5, "x", "5", float("nan"), float("inf"), float("-inf"), 1e300, True, []],
+    "timeout_ms": [0, -1, 86_400_001, float("nan"), float("inf"), "x"],
+    "max_attempts": [0, 101, float("nan"), "3"],
+    "retry_failed": [2, "1", True],
+    "fallback": [0, "yes"],
+    "offered": [0, "no"],
+    "look": [1, "no"],
+    "last": [1, "no"],
+}  # fmt: skip
+
+
+def test_each_odd_field_of_a_claim(seeded: Shard) -> None:
+    good = msgpack.unpackb(seeded.packed("j2", "n1"))
+    for field, values in ODD_CLAIM.items():
+        for value in values:
+            odd = msgpack.packb({**good, field: value}, use_bin_type=False)
+            refused(seeded, "job_claim", odd, field=field)
+            refused(seeded, "job_claim", seeded.packed("j3", "n1"), odd, field=field)
+    for field in ("any_of", "attempt", "last_fence", "retried", "avoid", "loads", "excluded", 7, True, "é"):
+        refused(seeded, "job_claim", msgpack.packb({**good, field: 1}, use_bin_type=False), field="claim")
+
+
+def test_a_claim_lacking_a_field_names_it(seeded: Shard) -> None:
+    good = msgpack.unpackb(seeded.packed("j2", "n1"))
+    for field in good.keys() - {"fallback"}:
+        less = {name: value for name, value in good.items() if name != field}
+        refused(seeded, "job_claim", msgpack.packb(less, use_bin_type=False), field=field)
+
+
+def test_a_claim_that_is_no_map_and_too_many_claims(seeded: Shard) -> None:
+    good = seeded.packed("j2", "n1")
+    for odd in (
+        b"",
+        b"\xc1",
+        b"\xc0",
+        b"\x07",
+        b"\xa1x",
+        b"\x91",
+        good[:-1],
+        good + b"\x00",
+        MIB,
+        b"\x91" * 1_048_576,
+    ):
+        refused(seeded, "job_claim", odd, field="claim")
+    refused(seeded, "job_claim", field="claim")
+    refused(seeded, "job_claim", *[good] * 17, field="claim")
+
+
+_TEXT = st.one_of(
+    st.binary(max_size=20),
+    st.text(max_size=20).map(str.encode),
+    st.sampled_from([b"n1", b"j1", b"1", b"cpu", b"slots", b"capabilities", b"labels", b"running", b"drain", b"nan"]),
+)
+_VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=8), _TEXT),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(server: Any) -> Iterator[Shard]:
+    with redis.Redis(port=server.port, socket_timeout=10) as client:
+        client.flushall()
+        client.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
+        yield Shard(client)
+
+
+def answered_well(shard: Shard, name: str, args: Args) -> None:
+    if not shard.client.exists(f"{P}:node:n1"):
+        shard.register()
+    try:
+        assert isinstance(shard.call(name, *args)[0], bytes)
+    except redis.ResponseError as error:
+        assert re.match(r"^BADARG \w+ \S", str(error)), str(error)
+        assert "user_function" not in str(error)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from([*sorted(VALID), "job_claim"]), args=st.lists(_TEXT, max_size=9))
+def test_no_words_bring_a_function_to_raise(fuzzed: Shard, name: str, args: list[bytes]) -> None:
+    answered_well(fuzzed, name, [*args])
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changed=st.dictionaries(st.sampled_from(sorted(ODD_CLAIM)), _VALUE, max_size=3))
+def test_no_claim_brings_a_function_to_raise(fuzzed: Shard, changed: dict[str, Any]) -> None:
+    if not fuzzed.client.exists(f"{P}:node:n1"):
+        fuzzed.register()
+    good = msgpack.unpackb(fuzzed.packed("fuzz", "n1"))
+    packed = msgpack.packb({**good, **changed}, use_bin_type=False, unicode_errors="surrogatepass")
+    answered_well(fuzzed, "job_claim", [packed])
