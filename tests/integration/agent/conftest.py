@@ -79,12 +79,17 @@ class Site:
         self.async_client = connect(url)
         self.functions = Functions(self.async_client, P)
 
-    async def place(self, job: str, payload: str | None = None, timeout_ms: int = 60_000) -> Placement:
+    async def claim(self, job: str, payload: str | None = None, timeout_ms: int = 60_000) -> Placement | None:
+        """Redis finds a node by itself; None where it has none."""
         demand = demand_from_tokens(["work"], Tenant("acme"))
         request = JobRequest(JobId(job), "d", demand, payload=payload, timeout_ms=timeout_ms)
         (answer,) = await self.functions.job_claim([(request, Shortlist([], [], [], 0, 0))])
-        assert isinstance(answer, Placed), answer
-        return answer.placement
+        return answer.placement if isinstance(answer, Placed) else None
+
+    async def place(self, job: str, payload: str | None = None, timeout_ms: int = 60_000) -> Placement:
+        placement = await self.claim(job, payload, timeout_ms)
+        assert placement is not None, f"{job} was not placed"
+        return placement
 
     def job(self, job: str) -> dict[str, str]:
         raw: Any = self.client.hgetall(f"{P}:job:{job}")

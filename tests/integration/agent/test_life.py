@@ -228,3 +228,42 @@ def test_a_machine_without_a_gpu_driver_reports_the_rest() -> None:
     loads = Meters().read()
     assert ("gpu" in loads) == Path("/proc/driver/nvidia/version").exists()
     assert all(0 <= float(str(loads[name])) <= 100 for name in ("cpu", "mem"))
+
+
+async def test_a_claim_that_races_with_the_leaving_is_run_or_handed_back_never_lost(site: Site) -> None:
+    gated = Gated()
+    gated.go.set()
+    placed: list[str] = []
+
+    async def place_until_refused(name: str) -> None:
+        for i in range(5_000):
+            if not await site.claim(f"{name}{i}"):
+                return
+            placed.append(f"{name}{i}")
+        pytest.fail("the node was never closed to claims")
+
+    async with site.agent(gated, node_config(slots=1_000)) as (agent, task):
+        placing = asyncio.gather(*(place_until_refused(name) for name in "abcd"))
+        await until(lambda: len(placed) >= 100)
+        agent.leave()
+        await asyncio.wait_for(placing, 20)
+        await asyncio.wait_for(task, 20)
+    assert site.leases() == []
+    assert {(site.job(job)["state"], site.job(job)["reason"]) for job in placed} <= {
+        ("succeeded", ""),
+        ("failed", "released"),
+    }
+
+
+async def test_what_was_delivered_but_never_read_is_handed_back(site: Site, server: EmbeddedServer) -> None:
+    gated = Gated()
+    async with relay_to(server.port) as relay, site.agent(gated, url=relay.url) as (agent, task):
+        # five lost reads: the next one of the ordinary loop is most of a second away
+        relay.losing("kind", times=5)
+        await site.place("j1")
+        await until(lambda: relay.times == 0)
+        agent.leave()
+        await asyncio.wait_for(task, 10)
+    assert gated.begun == []
+    assert site.job("j1")["reason"] == "released"
+    assert site.leases() == []
