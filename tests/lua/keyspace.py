@@ -1,4 +1,4 @@
-"""Reads a whole keyspace into plain Python, so that a test compares all that a call left behind and not what it hoped."""
+"""Reads a whole keyspace into plain Python, so that a test compares all that a call left."""
 
 import re
 from collections.abc import Mapping
@@ -58,12 +58,12 @@ def exact(client: redis.Redis) -> dict[bytes, tuple[bytes, int]]:
     keys: Any = client.keys("*")
     found: dict[bytes, tuple[bytes, int]] = {}
     for key in sorted(keys):
-        found[key] = (cast("bytes", client.dump(key)), int(cast("int", client.pexpiretime(key))))
+        found[key] = (cast("bytes", client.dump(key)), client.pexpiretime(key))
     return found
 
 
 def changes(before: Keyspace, after: Keyspace) -> tuple[Keyspace, Keyspace]:
-    """The keys that are gone or differ as they were, and those that are new or differ as they are; hashes by field."""
+    """Keys that are gone or differ, as they were; keys that are new or differ, as they are; hashes by field."""
     gone: Keyspace = {}
     new: Keyspace = {}
     for key in before.keys() | after.keys():

@@ -43,7 +43,7 @@ class Shard:
         """A claim as a replica with a fresh snapshot packs it (known: it holds the nodes' structure)."""
         lists = {name: fields.pop(name) for name in ("offered", "look", "last") if name in fields}
         demand = demand_from_tokens(
-            requires.split(), Tenant(tenant), pool and PoolName(pool), fallback=fields.pop("fallback", True)
+            requires.split(), Tenant(tenant), PoolName(pool) if pool else None, fallback=fields.pop("fallback", True)
         )
         shortlist = Shortlist(
             [NodeId(node) for node in nodes],

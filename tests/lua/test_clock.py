@@ -1,4 +1,4 @@
-"""The shard clock: follows the server's time by at most 1 s a step, never goes back, stands still while nothing calls."""
+"""The shard clock: at most 1 s a step behind the server's time, never back, still while nothing calls."""
 
 import time
 

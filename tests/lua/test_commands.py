@@ -1,10 +1,10 @@
-"""How many commands each call makes inside, pinned: a change of a number here is a change of what a placement costs."""
+"""How many commands each call makes inside, pinned: a changed number here is a changed cost of a placement."""
 
 from typing import Any
 
 import redis
 
-from tests.lua.keyspace import P
+from tests.lua.keyspace import P, dump
 from tests.lua.shard import Shard
 
 
@@ -17,10 +17,10 @@ def counted(shard: Shard, name: str, *args: str | bytes | int) -> dict[str, int]
     """What one call did by command, without the FCALL itself; the clock is kept from being due."""
     shard.call("reap")
     shard.client.hset(P, mapping={"clock_seen_at_ms": 10**15, "clock": 10**15})
-    seconds, micros = shard.client.time()  # type: ignore[misc]
+    seconds, micros = shard.client.time()
     shard.client.hset(P, "clock_seen_at_ms", int(seconds) * 1000 + int(micros) // 1000)
     shard.client.hset(P, "reaped_ms", 10**15)
-    for node in shard.client.zrange(f"{P}:nodes", 0, -1):  # type: ignore[union-attr]
+    for node in dump(shard.client)["nodes"]:
         shard.client.zadd(f"{P}:nodes", {node: 10**15 + 60_000})
     before = calls(shard.client)
     shard.call(name, *args)

@@ -30,7 +30,7 @@ def test_a_claimed_job_gives_back_slot_and_delivery_at_once(shard: Shard) -> Non
         "node:n1:inbox": [],
     }
     assert gone.keys() >= {"leases", "node:n1:leases"}
-    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= HOUR_MS  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= HOUR_MS
 
 
 def test_a_running_job_ends_but_its_slot_stays_taken_and_the_node_is_told(shard: Shard) -> None:
@@ -90,7 +90,7 @@ def test_a_job_whose_node_is_gone_ends_at_once_and_leaves_nothing_behind(shard: 
         shard.advance(3000)
         shard.claim("j2", "n1")
     assert shard.call("job_cancel", "j1") == [b"cancelled"]
-    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= HOUR_MS  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= HOUR_MS
     shard.call("reap")
     state = dump(shard.client)
     assert state["job:j1"]["state"] == "cancelled"

@@ -204,7 +204,7 @@ def test_a_sticky_session_stays_and_moves_only_when_its_node_cannot(shard: Shard
     shard.register("n2", slots=9)
     assert shard.claim("a", "n1", session="s", affinity="sticky")[2] == b"n1"
     assert shard.client.get(f"{P}:session:acme:s") == b"n1"
-    assert 0 < int(shard.client.pttl(f"{P}:session:acme:s")) <= 1_800_000  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:session:acme:s")) <= 1_800_000
     assert shard.claim("b", "n2", session="s", affinity="sticky")[2] == b"n1"
     assert shard.claim("c", "n2", session="s", affinity="sticky")[2] == b"n2"
     assert shard.client.get(f"{P}:session:acme:s") == b"n2"
@@ -216,13 +216,13 @@ def test_a_spread_session_leaves_its_node_if_another_can(shard: Shard) -> None:
     assert shard.claim("b", "n1", session="s", affinity="spread")[2] == b"n1", "no other can"
     shard.register("n2")
     assert shard.claim("c", "n1", session="s", affinity="spread")[2] == b"n2"
-    assert 0 < int(shard.client.pttl(f"{P}:session:acme:s")) <= 30_000  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:session:acme:s")) <= 30_000
 
 
 def test_a_broken_claim_in_a_batch_stops_all_of_it(shard: Shard) -> None:
     shard.register()
     good = shard.packed("j1", "n1")
     before = exact(shard.client)
-    with pytest.raises(Exception, match="^BADARG claim "):
+    with pytest.raises(Exception, match=r"^BADARG claim "):
         shard.call("job_claim", good, b"\xc1")
     assert exact(shard.client) == before

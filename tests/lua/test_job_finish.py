@@ -34,7 +34,7 @@ def test_finish_from_claimed_frees_slot_delivery_and_lease(
     }  # fmt: skip
     assert {"leases", "node:n1:leases"} <= gone.keys()
     assert gone["job:j1"] == {"state": "claimed", "entry": NOW}
-    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= 3_600_000  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= 3_600_000
 
 
 def test_finish_from_running_leaves_a_node_that_was_free_as_it_was(shard: Shard) -> None:
@@ -103,7 +103,7 @@ def test_finish_after_a_cancel_confirms_it_and_frees_the_slot(shard: Shard) -> N
     }
     assert gone["job:j1"] == {f"ending:{fence}": "n1"}
     assert {"node:n1:ending", "node:n1:leases"} <= gone.keys()
-    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= 3_600_000  # type: ignore[arg-type]
+    assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= 3_600_000
     again = exact(shard.client)
     assert shard.call("job_finish", "j1", fence, "succeeded") == [b"duplicate"]
     assert exact(shard.client) == again

@@ -1,4 +1,4 @@
-"""job_start: the work begins, once in effect; the payload is handed over and the deadline becomes the time limit's."""
+"""job_start: the work begins, once in effect; the payload is handed over and the time limit is the deadline."""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """Over maxmemory: what frees or keeps alive goes through, what grows is refused and changes nothing."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -10,12 +11,12 @@ from tests.lua.shard import Shard
 
 
 @pytest.fixture
-def fill(client: redis.Redis) -> Callable[[], None]:
+def fill(client: redis.Redis) -> Callable[[], bool]:
     """From now on the server is over its maxmemory."""
     return lambda: client.config_set("maxmemory", 1)
 
 
-def test_finish_still_frees_the_slot(shard: Shard, fill: Callable[[], None]) -> None:
+def test_finish_still_frees_the_slot(shard: Shard, fill: Callable[[], bool]) -> None:
     shard.register(slots=1)
     fence = shard.run()
     fill()
@@ -25,7 +26,7 @@ def test_finish_still_frees_the_slot(shard: Shard, fill: Callable[[], None]) -> 
     assert not {"leases", "node:n1:leases"} & state.keys()
 
 
-def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, fill: Callable[[], None]) -> None:
+def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, fill: Callable[[], bool]) -> None:
     incarnation = shard.register(slots=3)
     one, _ = shard.place("j1"), shard.place("j2")
     fill()
@@ -40,9 +41,9 @@ def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, 
 
 
 @pytest.mark.parametrize("name", ["job_claim", "node_register"])
-def test_what_grows_is_refused_and_changes_nothing(shard: Shard, fill: Callable[[], None], name: str) -> None:
+def test_what_grows_is_refused_and_changes_nothing(shard: Shard, fill: Callable[[], bool], name: str) -> None:
     shard.register()
-    args = {
+    args: dict[str, list[Any]] = {
         "job_claim": [shard.packed("j1", "n1")],
         "node_register": ["n2", "endpoint", "http://n2", "slots", "1", "capabilities", "gpu"],
     }

@@ -5,7 +5,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from tests.lua.keyspace import P, exact
+from tests.lua.keyspace import P, dump, exact
 from tests.lua.shard import Shard
 
 
@@ -30,7 +30,7 @@ def test_a_page_holds_each_node_by_its_true_state(shard: Shard) -> None:
     gone = shard.register("n3")
     shard.call("node_mark", "n2", "cordon")
     shard.call("node_remove", "n3", gone)
-    versions = {node.decode(): int(score) for node, score in shard.client.zrange(f"{P}:changed", 0, -1, withscores=True)}  # type: ignore[union-attr,misc]  # fmt: skip
+    versions = dump(shard.client)["changed"]  # fmt: skip
     epoch, _, version, structure, _, _, nodes, _ = page(shard)
     assert (epoch, version, structure) == (
         shard.meta("epoch"), int(shard.meta("version")), int(shard.meta("structure_version")),

@@ -1,6 +1,7 @@
 """node_register: a node is in the fleet in one step, as a new incarnation that inherits nothing."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_second_registration_is_a_higher_incarnation_and_moves_the_indexes(sha
     assert {key for key in gone if key.startswith("cap:")} == {"cap:asr:zh", "cap:asr", "cap:gpu"}
     assert {key for key in new if key.startswith("cap:")} == {"cap:tts:en", "cap:tts"}
     node = shard.client.hgetall(f"{P}:node:n1")
-    assert (node[b"labels"], node[b"cpu"], node[b"slots"]) == (b"", b"0", b"5")  # type: ignore[index]
+    assert (node[b"labels"], node[b"cpu"], node[b"slots"]) == (b"", b"0", b"5")
     assert new["changed"] == {"n1": 3.0}
     assert "free" not in gone
 
@@ -74,8 +75,10 @@ def test_what_the_old_incarnation_held_is_set_apart_for_reaping(shard: Shard) ->
 
 @pytest.mark.parametrize(("field", "limit"), [("cpu", 85), ("gpu", 85), ("mem", 85)])
 def test_a_node_over_its_threshold_is_in_the_fleet_but_not_free(shard: Shard, field: str, limit: int) -> None:
-    shard.register("over", **{field: limit + 0.5})
-    shard.register("under", **{field: limit})
+    over: dict[str, Any] = {field: limit + 0.5}
+    under: dict[str, Any] = {field: limit}
+    shard.register("over", **over)
+    shard.register("under", **under)
     assert dump(shard.client)["free"] == {"under"}
 
 
@@ -83,7 +86,7 @@ def test_a_cordoned_or_removed_node_registers_as_ready(shard: Shard) -> None:
     incarnation = shard.register()
     shard.call("node_mark", "n1", "drain")
     shard.register()
-    assert "drain_until_ms" not in shard.client.hgetall(f"{P}:node:n1")  # type: ignore[operator]
+    assert "drain_until_ms" not in shard.client.hgetall(f"{P}:node:n1")
     assert dump(shard.client)["free"] == {"n1"}
     assert shard.call("node_remove", "n1", shard.field("node:n1", "incarnation")) == [b"removed"]
     assert int(shard.register()) > int(incarnation)
@@ -95,5 +98,5 @@ def test_a_cordoned_or_removed_node_registers_as_ready(shard: Shard) -> None:
 def test_the_largest_node_is_taken_in_one_step(shard: Shard) -> None:
     tokens = [f"t{number:04}:" + "x" * 122 for number in range(1024)]
     shard.register(capabilities=" ".join(tokens), slots=1_000_000)
-    assert len(shard.client.keys(f"{P}:cap:*")) == 2048  # type: ignore[arg-type]
+    assert len(shard.client.keys(f"{P}:cap:*")) == 2048
     assert len(shard.field("node:n1", "capabilities")) == 1024 * 129 - 1

@@ -50,7 +50,7 @@ def test_a_lapsed_node_is_lost_and_its_jobs_end_but_it_stays_indexed(shard: Shar
         "free", "leases", "node:n1:leases", "node:n1:inbox", "node:n1:ending",
     }  # fmt: skip
     for job in ("j1", "j2", "j3"):
-        assert 0 < int(shard.client.pttl(f"{P}:job:{job}")) <= 3_600_000  # type: ignore[arg-type]
+        assert 0 < int(shard.client.pttl(f"{P}:job:{job}")) <= 3_600_000
 
 
 def test_reaping_again_changes_nothing(shard: Shard) -> None:
@@ -131,7 +131,7 @@ def test_an_overdue_lease_of_a_node_that_is_gone_leaves_nothing_at_the_node(shar
     assert not [key for key in state if "orphan" in key or key.startswith("node:") or "leases" in key]
     assert {state[f"job:j{number}"]["state"] for number in range(4)} == {"failed"}
     for number in range(4):
-        assert int(shard.client.pttl(f"{P}:job:j{number}")) > 0  # type: ignore[arg-type]
+        assert int(shard.client.pttl(f"{P}:job:j{number}")) > 0
 
 
 def test_a_turn_is_bounded_and_turns_page_through_everything(shard: Shard) -> None:
