@@ -1,7 +1,7 @@
 """One real server for each test process; a clean one for each test."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import cast, get_args
@@ -32,6 +32,20 @@ def pytest_report_header() -> str:
         return f"server: {_choice().describe()}"
     except NoServer as error:
         return f"server: none, tests that need one will fail: {error}"
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A lone surrogate in a log or a failure would end the worker, which sends its reports as UTF-8."""
+    report = yield
+    report.sections = [(name, _encodable(text)) for name, text in report.sections]
+    if (shown := report.longreprtext) != _encodable(shown):
+        report.longrepr = _encodable(shown)
+    return report
 
 
 @pytest.fixture(scope="session")
