@@ -51,7 +51,7 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def keyspace(client: redis.Redis) -> dict[bytes, bytes]:
+def keyspace(client: redis.Redis) -> dict[bytes | str, bytes | None]:
     """Every key but the shard's meta, whose clock moves by itself."""
     return {key: client.dump(key) for key in client.keys("fleet:{0}:*")}
 

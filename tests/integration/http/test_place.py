@@ -121,7 +121,7 @@ async def test_a_pool_that_does_not_serve_the_tenant_is_403(speak: Speaker, clie
     assert client.zcard("fleet:{0}:leases") == 0
 
 
-PAYLOADS = [None, True, 0, -1.5, "", "text \u2028 é \U0001f600", [], {}, {"a": [1, {"b": None}]}, 2**63]
+PAYLOADS: list[object] = [None, True, 0, -1.5, "", "text \u2028 é \U0001f600", [], {}, {"a": [1, {"b": None}]}, 2**63]
 
 
 @pytest.mark.parametrize("value", PAYLOADS)
