@@ -113,6 +113,12 @@ def _job_id(request: Request) -> JobId:
     return checked_job_id(request.path_params["job"])
 
 
+async def _check_owner(request: Request, job: JobId) -> None:
+    engine: Engine = request.app.state.engine
+    if await engine.views.tenant(job) != tenant_of(request):
+        raise _unknown()
+
+
 async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView:
     engine: Engine = request.app.state.engine
     view = await engine.job(job)
@@ -158,7 +164,7 @@ def _outcome(request: Request, word: Literal["finished", "cancelled", "duplicate
 async def start_job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     job, body = _job_id(request), await read_as(request, StartBody)
-    await _own_job(request, job, tenant_of(request))
+    await _check_owner(request, job)
     started = await engine.functions.job_start(job, Fence(body.fence))
     if isinstance(started, Running):
         return answer(request, StartAnswer("running", started.remaining_ms, started.payload))
@@ -168,12 +174,12 @@ async def start_job(request: Request) -> Response:
 async def finish_job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     job, body = _job_id(request), await read_as(request, FinishBody)
-    await _own_job(request, job, tenant_of(request))
+    await _check_owner(request, job)
     return _outcome(request, await engine.functions.job_finish(job, Fence(body.fence), body.outcome, body.result))
 
 
 async def cancel_job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     job = _job_id(request)
-    await _own_job(request, job, tenant_of(request))
+    await _check_owner(request, job)
     return _outcome(request, await engine.functions.job_cancel(job))

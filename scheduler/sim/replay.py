@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
 
 from scheduler.sim.trace import Request
 
@@ -89,15 +89,18 @@ class Replay:
         self._requests = requests
         self._progress = progress
         self._urls = itertools.cycle(plan.urls)
-        # the HTTP client's own queue slows down with its length, so it never gets one
+        # waiting calls stand in one queue here, oldest first, whatever they are
         self._room = asyncio.Semaphore(CONNECTIONS)
         self.report = Report(requests=len(requests))
 
     async def run(self) -> dict[str, object]:
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         started = time.monotonic()
-        headers = {"x-fleet-tenant": self._plan.tenant}
-        async with httpx.AsyncClient(timeout=httpx.Timeout(10, pool=60), limits=limits, headers=headers) as client:
+        session = aiohttp.ClientSession(
+            headers={"x-fleet-tenant": self._plan.tenant},
+            timeout=aiohttp.ClientTimeout(total=10),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+        )
+        async with session as client:
             async with asyncio.TaskGroup() as group:
                 for number, request in enumerate(self._requests):
                     due = started + request.arrival_ms / 1000 / self._plan.speed
@@ -109,24 +112,26 @@ class Replay:
             self.report.seconds = time.monotonic() - started
             return self.report.document(await self._fleet_size(client))
 
-    async def _fleet_size(self, client: httpx.AsyncClient) -> int:
+    async def _fleet_size(self, client: aiohttp.ClientSession) -> int:
         try:
-            nodes = (await client.get(f"{self._plan.urls[0]}/v1/cluster")).json()["nodes"]
-            return int(nodes["ready"])
-        except (httpx.HTTPError, ValueError, KeyError):
+            async with client.get(f"{self._plan.urls[0]}/v1/cluster") as answer:
+                return int((await answer.json())["nodes"]["ready"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return 0
 
-    async def _post(self, client: httpx.AsyncClient, path: str, body: dict[str, object]) -> httpx.Response | None:
+    async def _post(
+        self, client: aiohttp.ClientSession, path: str, body: dict[str, object]
+    ) -> tuple[int, dict[str, Any]] | None:
         """One call, tried again on another replica where the connection failed: every call here is safe to repeat."""
         for _ in range(3):
             try:
-                async with self._room:
-                    return await client.post(f"{next(self._urls)}{path}", json=body)
-            except httpx.HTTPError:
+                async with self._room, client.post(f"{next(self._urls)}{path}", json=body) as answer:
+                    return answer.status, await answer.json(content_type=None)
+            except (aiohttp.ClientError, TimeoutError, ValueError):
                 await asyncio.sleep(0.05)
         return None
 
-    async def _one(self, client: httpx.AsyncClient, number: int, request: Request) -> None:
+    async def _one(self, client: aiohttp.ClientSession, number: int, request: Request) -> None:
         service_s = self._plan.service_s(request)
         body: dict[str, object] = {
             "id": f"{self._plan.run}-{number}",
@@ -148,13 +153,15 @@ class Replay:
         await asyncio.sleep(service_s)
         finish = {"fence": job["fence"], "outcome": "succeeded"}
         ended = await self._post(client, f"/v1/jobs/{job['id']}/finish", finish)
-        if ended is None or ended.status_code != 200:
+        if ended is None or ended[0] != 200:
             self.report.finish_failed += 1
 
-    def _count(self, answer: httpx.Response | None, request: Request, latency_ms: float) -> dict[str, Any] | None:
+    def _count(
+        self, answer: tuple[int, dict[str, Any]] | None, request: Request, latency_ms: float
+    ) -> dict[str, Any] | None:
         report = self.report
-        body: dict[str, Any] = answer.json() if answer is not None else {}
-        if answer is None or "job" not in body:
+        body = answer[1] if answer is not None else {}
+        if "job" not in body:
             if "class" in body:
                 report.refused[body["class"]] += 1
                 if body["reasons"]:

@@ -130,6 +130,11 @@ class Views:
             endpoint = held.decode() if held else ""
         return _job_view(job, fields, endpoint)
 
+    async def tenant(self, job: JobId) -> str | None:
+        """Whose job it is, or None where it is unknown."""
+        (held,) = await self._pipeline([("HGET", job_key(self._shard, job), "tenant")])
+        return held.decode() if held else None
+
     async def ended(self, jobs: Sequence[JobId]) -> list[JobId]:
         """Those of the jobs that have ended or are not known any more."""
         states = await self._pipeline([("HGET", job_key(self._shard, job), "state") for job in jobs])
