@@ -11,7 +11,7 @@ from scheduler.agent.inbox import BLOCK_MS, Taker
 from scheduler.agent.job import Handler
 from scheduler.agent.meters import Meters
 from scheduler.agent.retrying import AWAY, FIRST_PAUSE_S, LONGEST_PAUSE_S, insist
-from scheduler.agent.running import Hands
+from scheduler.agent.running import GRACE_S, Hands
 from scheduler.domain.ids import Token
 from scheduler.errors import FleetError
 from scheduler.store.client import connect, connect_blocking
@@ -85,6 +85,7 @@ class Agent:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
             await self._hands.settle(0)
+            await self._hands.drop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,9 +99,10 @@ class Agent:
         marking = asyncio.create_task(self._mark_draining())
         try:
             await self._hands.settle(self.config.drain_ms / 1000)
+            # Until it is marked, claims go on; leaving before that would lose them.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(marking), 1.0)
-            # what the mark itself handed back
+                await asyncio.wait_for(asyncio.shield(marking), GRACE_S)
+            # what was read after the mark
             await self._hands.settle(0)
         finally:
             marking.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -110,9 +111,17 @@ class Hands:
             log.warning("handler_stuck job=%s: it does not obey its cancellation", key[0])
             if attempt.stopped != "void":
                 self._report(key, "released")
-        await _wait(self._reports.values(), GRACE_S)
-        for report in list(self._reports.values()):
+        # More may be handed back meanwhile: deliveries go on until Redis knows that the node is leaving.
+        end = time.monotonic() + GRACE_S
+        while self._reports and (left_s := end - time.monotonic()) > 0:
+            await _wait(self._reports.values(), left_s)
+
+    async def drop(self) -> None:
+        """Give up what could not be reported; only for the very end."""
+        reports = list(self._reports.values())
+        for report in reports:
             report.cancel()
+        await asyncio.gather(*reports, return_exceptions=True)
 
     def _stop(self, keys: list[Key], why: Literal["failed", "released", "void"]) -> None:
         for attempt in (self._attempts[key] for key in keys):

@@ -7,11 +7,13 @@ import redis
 
 from scheduler.agent import FencedOut
 from scheduler.agent.meters import Meters
+from scheduler.agent.running import Hands
 from scheduler.dev.server import EmbeddedServer
 from scheduler.errors import BadInput
 from scheduler.store.client import connect
+from scheduler.store.functions import Functions
 from scheduler.store.library import load_library
-from tests.integration.agent.conftest import NODE, Gated, Site, node_config, until
+from tests.integration.agent.conftest import NODE, Gated, P, Site, node_config, until
 from tests.integration.agent.lossy import relay_to
 
 
@@ -267,3 +269,22 @@ async def test_what_was_delivered_but_never_read_is_handed_back(site: Site, serv
     assert gated.begun == []
     assert site.job("j1")["reason"] == "released"
     assert site.leases() == []
+
+
+async def test_what_is_handed_back_while_the_last_reports_are_awaited_is_reported_too(site: Site) -> None:
+    await site.functions.node_register(NODE, endpoint="x", slots=50, capabilities=["work"])
+    placed = [await site.place(f"j{i}") for i in range(50)]
+    # one connection: the later reports queue behind the first
+    narrow = connect(site.url, connections=1)
+    hands = Hands(Functions(narrow, P), Gated(), 50)
+    hands.close()
+    hands.take(placed[0].job, placed[0].fence)
+    settling = asyncio.create_task(hands.settle(0))
+    await asyncio.sleep(0)
+    for placement in placed[1:]:
+        hands.take(placement.job, placement.fence)
+    await asyncio.wait_for(settling, 20)
+    await hands.drop()
+    await narrow.aclose()
+    assert site.used() == 0
+    assert {site.job(placement.job)["reason"] for placement in placed} == {"released"}
