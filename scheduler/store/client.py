@@ -1,5 +1,9 @@
 """Connections that are safe for claims: no hidden retries, a bound on their number, a deadline on every wait."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -9,6 +13,28 @@ from redis.backoff import NoBackoff
 from scheduler.errors import BadInput
 
 _SCHEMES = ("redis", "rediss", "unix")
+
+
+@contextmanager
+def heeding_cancel() -> Iterator[None]:
+    """Raise CancelledError at the end if the task was cancelled meanwhile and nobody told it.
+
+    redis-py sends under asyncio.wait_for, and Python 3.11's swallows a cancel that comes as the send ends: a task
+    that asks Redis in a loop would then outlive its cancel.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+class _Client(Redis):
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with heeding_cancel():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
 def connect(url: str, *, connections: int = 16, timeout_ms: int = 1_000) -> Redis:
@@ -32,7 +58,7 @@ def connect(url: str, *, connections: int = 16, timeout_ms: int = 1_000) -> Redi
         )
     except ValueError as error:
         raise BadInput("REDIS_URL", f"is not a Redis address: {error}") from error
-    return Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def connect_blocking(url: str, *, block_ms: int) -> Redis:

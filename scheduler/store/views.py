@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from scheduler.domain.ids import JobId, NodeId
 from scheduler.domain.job import PRIORITY, JobState
 from scheduler.errors import ServerUnavailable
+from scheduler.store.client import heeding_cancel
 from scheduler.store.keys import job_key, leases_key, node_key
 
 
@@ -112,10 +113,11 @@ class Views:
 
     async def _pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         try:
-            async with self._client.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                return list(await pipe.execute())
+            with heeding_cancel():
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    return list(await pipe.execute())
         except (TimeoutError, RedisError, OSError) as error:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
 
