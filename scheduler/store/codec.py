@@ -101,39 +101,27 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
     return msgpack.packb(claim, use_bin_type=False)
 
 
+def _placement(job: JobId, state: JobState, fields: list[Any]) -> Placement:
+    node, endpoint, pool, fence, attempt, expires = fields
+    return Placement(
+        job,
+        state,
+        NodeId(node.decode()),
+        endpoint.decode(),
+        PoolName(pool.decode()),
+        Fence(int(fence)),
+        int(attempt),
+        int(expires),
+    )
+
+
 def read_answer(job: JobId, raw: list[Any]) -> Answer:
     """One answer of job_claim; an unknown word is a newer library's, and no answer we can use."""
     match raw[0]:
         case b"placed":
-            _, _, node, endpoint, pool, fence, attempt, expires, looked, used = raw[:10]
-            return Placed(
-                Placement(
-                    job,
-                    JobState.CLAIMED,
-                    NodeId(node.decode()),
-                    endpoint.decode(),
-                    PoolName(pool.decode()),
-                    Fence(int(fence)),
-                    int(attempt),
-                    int(expires),
-                ),
-                bool(looked),
-                used,
-            )
+            return Placed(_placement(job, JobState.CLAIMED, raw[2:8]), bool(raw[8]), raw[9])
         case b"exists":
-            _, state, node, endpoint, pool, fence, attempt, expires = raw[:8]
-            return Exists(
-                Placement(
-                    job,
-                    JobState(state.decode()),
-                    NodeId(node.decode()),
-                    endpoint.decode(),
-                    PoolName(pool.decode()),
-                    Fence(int(fence)),
-                    int(attempt),
-                    int(expires),
-                )
-            )
+            return Exists(_placement(job, JobState(raw[1].decode()), raw[2:8]))
         case b"refused":
             name = raw[1].decode()
             return Refused(None if name == "unknown" else RefusalClass(name), raw[2])

@@ -1,0 +1,154 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import redis
+
+from scheduler.dev.server import EmbeddedServer
+from scheduler.domain.demand import demand_from_tokens
+from scheduler.domain.ids import JobId, NodeId, Tenant
+from scheduler.domain.job import JobRequest
+from scheduler.domain.reason import Reason, RefusalClass
+from scheduler.engine.dispatch import Placement, Refusal
+from scheduler.engine.engine import Engine
+from scheduler.errors import ServerUnavailable
+from scheduler.settings import Settings
+from scheduler.store.codec import Exists
+
+P = "fleet:{0}"
+
+
+def request(name: str, *tokens: str, digest: str = "-") -> JobRequest:
+    return JobRequest(JobId(name), digest, demand_from_tokens(tokens or ("gpu",), Tenant("default")))
+
+
+@pytest.fixture
+async def engine(redis_url: str) -> AsyncIterator[Engine]:
+    running = Engine(Settings(redis_url=redis_url, deadline_ms=2_000))
+    await running.start()
+    yield running
+    await running.stop()
+
+
+async def register(engine: Engine, name: str, slots: int = 2, capabilities: str = "gpu") -> int:
+    node = NodeId(name)
+    answer = await engine.functions.node_register(
+        node, endpoint=f"http://{name}", slots=slots, capabilities=capabilities.split(), ttl_ms=600_000
+    )
+    return answer.incarnation
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 5) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_an_empty_fleet_is_ready_and_says_that_nothing_is_possible(engine: Engine) -> None:
+    await until(lambda: engine.obstacle() is None)
+    verdict = await engine.place(request("0.a"))
+    assert isinstance(verdict, Refusal)
+    assert verdict.refusal is RefusalClass.IMPOSSIBLE
+
+
+async def test_a_node_unknown_to_the_snapshot_is_found_by_redis(engine: Engine) -> None:
+    await until(lambda: engine.mirror.filled)
+    await register(engine, "n1")
+    verdict = await engine.place(request("0.a"))
+    assert isinstance(verdict, Placement)
+    assert verdict.placed.placement.node == "n1"
+
+
+async def test_the_same_id_is_one_job_and_another_body_is_refused(engine: Engine) -> None:
+    await register(engine, "n1")
+    first = await engine.place(request("default:x", digest="1"))
+    again = await engine.place(request("default:x", digest="1"))
+    assert isinstance(first, Placement)
+    assert isinstance(again, Exists)
+    assert again.placement.fence == first.placed.placement.fence
+    assert await engine.place(request("default:x", digest="2")) == "differs"
+
+
+async def test_a_full_fleet_refuses_with_counts_and_a_freed_slot_is_used_at_once(engine: Engine) -> None:
+    await register(engine, "n1", slots=1)
+    await register(engine, "n2", slots=1, capabilities="cpu")
+    held = await engine.place(request("0.a"))
+    assert isinstance(held, Placement)
+    await engine.mirror.refresh()
+    refused = await engine.place(request("0.b"))
+    assert isinstance(refused, Refusal)
+    assert refused.refusal is RefusalClass.OVERLOADED
+    assert refused.reasons == {Reason.FULL: 1, Reason.MISSING_CAPABILITY: 1}
+    await engine.functions.job_finish(held.placed.placement.job, held.placed.placement.fence, "succeeded")
+    assert isinstance(await engine.place(request("0.b")), Placement)
+
+
+async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, client: redis.Redis) -> None:
+    for i in range(5):
+        await register(engine, f"n{i}", slots=8)
+    await engine.mirror.refresh()
+    verdicts = await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(100)))
+    placed = [v for v in verdicts if isinstance(v, Placement)]
+    assert len(placed) == 40
+    assert all(isinstance(v, Refusal) and v.refusal is RefusalClass.OVERLOADED for v in verdicts if v not in placed)
+    assert [client.zcard(f"{P}:node:n{i}:leases") for i in range(5)] == [8] * 5
+    calls = client.info("commandstats")["cmdstat_fcall"]["calls"]
+    assert calls < 100
+
+
+async def test_a_caller_that_goes_away_takes_nobody_elses_claim_with_it(engine: Engine) -> None:
+    await register(engine, "n1", slots=10)
+    await engine.mirror.refresh()
+    tasks = [asyncio.create_task(engine.place(request(f"0.j{i}"))) for i in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    verdicts = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(verdicts[1], asyncio.CancelledError)
+    assert all(isinstance(verdicts[i], Placement) for i in (0, 2, 3))
+
+
+async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: Engine, redis_url: str) -> None:
+    await register(engine, "n1")
+    verdict = await engine.place(request("0.a"))
+    assert isinstance(verdict, Placement)
+    placed = verdict.placed.placement
+    other = Engine(Settings(redis_url=redis_url))
+    waiting = asyncio.create_task(other.wait_job(placed.job, 20_000))
+    await asyncio.sleep(0)
+    await engine.functions.job_finish(placed.job, placed.fence, "succeeded", "done")
+    async with asyncio.timeout(5):
+        view = await waiting
+    await other.stop()
+    assert view is not None
+    assert (view.state, view.result) == ("succeeded", "done")
+
+
+async def test_after_flushall_the_snapshot_is_filled_anew(engine: Engine, client: redis.Redis) -> None:
+    await register(engine, "n1")
+    await engine.mirror.refresh()
+    client.flushall()
+    await register(engine, "n2")
+    await engine.mirror.refresh()
+    assert engine.mirror.snapshot.ids == ["n2"]
+    verdict = await engine.place(request("0.a", "nothing:has-this"))
+    assert isinstance(verdict, Refusal)
+    assert verdict.refusal is RefusalClass.UNAVAILABLE  # for 10 s nothing is impossible: nodes are coming back
+
+
+async def test_without_redis_a_request_ends_within_its_deadline_and_recovers_by_itself(
+    fresh_server: Callable[..., EmbeddedServer],
+) -> None:
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
+    loading = Engine(Settings(redis_url=server.url, deadline_ms=300))
+    await loading.functions.client.execute_command("FUNCTION", "LOAD", loading.library.code)
+    await loading.start()
+    await register(loading, "n1")
+    await until(lambda: loading.obstacle() is None)
+    server.kill()
+    with pytest.raises(ServerUnavailable):
+        await loading.place(request("0.a"))
+    await until(lambda: loading.obstacle() is not None)
+    server.start()
+    await until(lambda: loading.obstacle() is None)
+    assert isinstance(await loading.place(request("0.a")), Placement | Exists)
+    await loading.stop()
