@@ -85,7 +85,7 @@ class Agent:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
             await self._hands.settle(0)
-            await self._hands.drop()
+            await self._hands.deliver()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -102,8 +102,6 @@ class Agent:
             # Until it is marked, claims go on; leaving before that would lose them.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(marking), GRACE_S)
-            # what was read after the mark
-            await self._hands.settle(0)
         finally:
             marking.cancel()
 

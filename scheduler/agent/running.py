@@ -102,7 +102,7 @@ class Hands:
         self._stop(list(self._attempts), "released")
 
     async def settle(self, deadline_s: float) -> None:
-        """Close and wait for what runs; at the deadline it is handed back. Ends at most twice GRACE_S later."""
+        """Close and wait for what runs; at the deadline it is handed back. Ends at most GRACE_S later."""
         self.close()
         await _wait((attempt.task for attempt in self._attempts.values()), deadline_s)
         self.hand_back()
@@ -111,13 +111,12 @@ class Hands:
             log.warning("handler_stuck job=%s: it does not obey its cancellation", key[0])
             if attempt.stopped != "void":
                 self._report(key, "released")
-        # More may be handed back meanwhile: deliveries go on until Redis knows that the node is leaving.
+
+    async def deliver(self) -> None:
+        """Wait for the reports under way and those that come meanwhile; after GRACE_S give up the rest."""
         end = time.monotonic() + GRACE_S
         while self._reports and (left_s := end - time.monotonic()) > 0:
             await _wait(self._reports.values(), left_s)
-
-    async def drop(self) -> None:
-        """Give up what could not be reported; only for the very end."""
         reports = list(self._reports.values())
         for report in reports:
             report.cancel()

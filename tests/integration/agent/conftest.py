@@ -10,12 +10,14 @@ import pytest
 import redis
 
 from scheduler.agent import Agent, Handler, Job, NodeConfig
+from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.demand import demand_from_tokens
 from scheduler.domain.ids import JobId, NodeId, Tenant, Token
 from scheduler.domain.job import JobRequest, Placement
 from scheduler.store.client import connect
 from scheduler.store.codec import Placed, Shortlist
 from scheduler.store.functions import Functions
+from scheduler.store.library import load_library
 
 P = "fleet:{0}"
 NODE = NodeId("n1")
@@ -128,6 +130,18 @@ class Site:
             assert task.done(), "the agent does not leave"
             if task.exception() is None:
                 task.result()
+
+
+@asynccontextmanager
+async def site_on(server: EmbeddedServer) -> AsyncIterator[Site]:
+    """A site on a server of the test's own, with the library; all is closed however the test ends."""
+    with redis.Redis(port=server.port, socket_timeout=10) as client:
+        site = Site(client, server.url)
+        try:
+            await load_library(site.async_client)
+            yield site
+        finally:
+            await site.async_client.aclose()
 
 
 @pytest.fixture

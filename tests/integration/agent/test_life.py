@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import redis
 
 from scheduler.agent import FencedOut
 from scheduler.agent.meters import Meters
@@ -12,8 +11,7 @@ from scheduler.dev.server import EmbeddedServer
 from scheduler.errors import BadInput
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
-from scheduler.store.library import load_library
-from tests.integration.agent.conftest import NODE, Gated, P, Site, node_config, until
+from tests.integration.agent.conftest import NODE, Gated, P, Site, node_config, site_on, until
 from tests.integration.agent.lossy import relay_to
 
 
@@ -128,65 +126,48 @@ async def test_over_a_crash_of_redis_handlers_go_on_and_their_ends_are_delivered
     fresh_server: Callable[..., EmbeddedServer],
 ) -> None:
     server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
-    loading = connect(server.url)
-    await load_library(loading)
-    await loading.aclose()
     gated = Gated()
-    with redis.Redis(port=server.port, socket_timeout=10) as client:
-        site = Site(client, server.url)
-        async with site.agent(gated) as (agent, task):
-            first = agent.incarnation
-            await site.place("j1")
-            await until(lambda: gated.begun)
-            server.kill()
-            gated.go.set()
-            await until(lambda: gated.at_once == 0)
-            assert gated.cancelled == []
-            await asyncio.to_thread(server.start)
-            await until(lambda: site.ended("j1"))
-            assert site.job("j1")["result"] == "done j1"
-            assert site.used() == 0
-            # the test's own connection is from before the crash, and a claim is not retried by the client
-            await site.async_client.connection_pool.disconnect()
-            await site.place("j2")
-            await until(lambda: site.ended("j2"))
-            assert agent.incarnation == first
-            assert not task.done()
-        await site.async_client.aclose()
+    async with site_on(server) as site, site.agent(gated) as (agent, task):
+        first = agent.incarnation
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        server.kill()
+        gated.go.set()
+        await until(lambda: gated.at_once == 0)
+        assert gated.cancelled == []
+        await asyncio.to_thread(server.start)
+        await until(lambda: site.ended("j1"))
+        assert site.job("j1")["result"] == "done j1"
+        assert site.used() == 0
+        # the test's own connection is from before the crash, and a claim is not retried by the client
+        await site.async_client.connection_pool.disconnect()
+        await site.place("j2")
+        await until(lambda: site.ended("j2"))
+        assert agent.incarnation == first
+        assert not task.done()
 
 
 async def test_a_node_that_starts_before_redis_waits_for_it(fresh_server: Callable[..., EmbeddedServer]) -> None:
     server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
-    loading = connect(server.url)
-    await load_library(loading)
-    await loading.aclose()
-    server.kill()
-    with redis.Redis(port=server.port, socket_timeout=10) as client:
-        site = Site(client, server.url)
+    async with site_on(server) as site:
+        server.kill()
         starting = asyncio.create_task(asyncio.to_thread(server.start))
         async with site.agent(Gated()) as (agent, task):
             await starting
             await until(lambda: agent.incarnation is not None)
             assert not task.done()
-        await site.async_client.aclose()
 
 
 async def test_leaving_ends_in_time_without_redis(fresh_server: Callable[..., EmbeddedServer]) -> None:
     server = fresh_server()
-    loading = connect(server.url)
-    await load_library(loading)
-    await loading.aclose()
     gated = Gated()
-    with redis.Redis(port=server.port, socket_timeout=10) as client:
-        site = Site(client, server.url)
-        async with site.agent(gated, node_config(drain_ms=100)) as (agent, task):
-            await site.place("j1")
-            await until(lambda: gated.begun)
-            server.kill()
-            agent.leave()
-            await asyncio.wait_for(task, 15)
-            assert len(gated.cancelled) == 1
-        await site.async_client.aclose()
+    async with site_on(server) as site, site.agent(gated, node_config(drain_ms=100)) as (agent, task):
+        await site.place("j1")
+        await until(lambda: gated.begun)
+        server.kill()
+        agent.leave()
+        await asyncio.wait_for(task, 15)
+        assert len(gated.cancelled) == 1
 
 
 async def test_a_lost_reply_to_a_registration_does_not_fence_the_node_itself(
@@ -279,12 +260,11 @@ async def test_what_is_handed_back_while_the_last_reports_are_awaited_is_reporte
     hands = Hands(Functions(narrow, P), Gated(), 50)
     hands.close()
     hands.take(placed[0].job, placed[0].fence)
-    settling = asyncio.create_task(hands.settle(0))
+    delivering = asyncio.create_task(hands.deliver())
     await asyncio.sleep(0)
     for placement in placed[1:]:
         hands.take(placement.job, placement.fence)
-    await asyncio.wait_for(settling, 20)
-    await hands.drop()
+    await asyncio.wait_for(delivering, 20)
     await narrow.aclose()
     assert site.used() == 0
     assert {site.job(placement.job)["reason"] for placement in placed} == {"released"}
