@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import redis
 
 from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound, stop
-from scheduler.dev.server import free_port
 
 P = "fleet:{0}"
 FLEET = Path(sys.executable).with_name("fleet")
@@ -33,7 +33,16 @@ def fcall(client: redis.Redis, name: str, *args: str | float) -> list[Any]:
 
 def register(client: redis.Redis, node: str, capabilities: str, slots: int = 1_000, ttl_ms: int = 60_000) -> str:
     """A node that nobody runs: it can be claimed until its TTL is over; answers its incarnation."""
-    fields = ["endpoint", f"http://{node}", "slots", slots, "capabilities", capabilities, "ttl_ms", ttl_ms]
+    fields: list[str | int] = [
+        "endpoint",
+        f"http://{node}",
+        "slots",
+        slots,
+        "capabilities",
+        capabilities,
+        "ttl_ms",
+        ttl_ms,
+    ]
     return str(fcall(client, "node_register", node, *fields)[1])
 
 
@@ -49,14 +58,17 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = 1
 
 
 def free_ports_in_a_row(count: int) -> int:
-    """The first of so many neighbouring ports that are all free now."""
+    """The first of so many neighbouring ports that are all free now.
+
+    They lie below those that the kernel gives to outgoing connections, which could take one before a replica does.
+    """
     for _ in range(100):
-        first = free_port()
+        first = random.randrange(20_000, 32_000)
         with contextlib.ExitStack() as held:
             try:
                 for port in range(first, first + count):
                     held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return first
     raise AssertionError("no free ports in a row")
@@ -69,9 +81,10 @@ def replicas(redis_url: str) -> Iterator[Replicas]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
 
     def start(count: int) -> list[str]:
-        ports = [free_port() for _ in range(count)]
+        first = free_ports_in_a_row(count)
+        ports = range(first, first + count)
         for port in ports:
-            argv = [FLEET, "serve", "--redis-url", redis_url, "--port", str(port)]
+            argv = [str(FLEET), "serve", "--redis-url", redis_url, "--port", str(port)]
             started.append(spawn_bound(argv, environ=environ))
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         asyncio.run(wait_ready(urls, 30))
