@@ -1,0 +1,134 @@
+"""What the documents say can be done: their commands exist, their links lead somewhere, the tour runs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from scheduler.dev.server import EmbeddedServer
+from tests.e2e.conftest import FLEET, fcall, place, register
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+TOUR = "## Look inside with redis-cli\n"
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> Iterator[str]:
+    """Each line of the blocks that are for a shell."""
+    for language, block in _BLOCK.findall(text):
+        if language == "sh":
+            yield from block.splitlines()
+
+
+def documents() -> list[Path]:
+    """Every document that is part of the project."""
+    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "lua", "deploy"))]
+    return sorted(path for top in tops for path in top)
+
+
+def anchors(path: Path) -> set[str]:
+    """The names that a heading can be linked by."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def fleet_command(words: list[str]) -> list[str]:
+    """The words that name the command, without its arguments and options."""
+    path: list[str] = []
+    for word in words:
+        if not re.fullmatch(r"[a-z]+", word):
+            break
+        path.append(word)
+    return path
+
+
+MAKE = sorted({shlex.split(line)[1] for line in commands(README) if line.startswith("make ")})
+FLEET_LINES = sorted(line for line in commands(README) if re.match(r"(\.venv/bin/)?fleet ", line))
+TOUR_LINES = list(commands(README.partition(TOUR)[2].partition("\n## ")[0]))
+
+
+def test_the_readme_has_commands_of_every_kind() -> None:
+    assert {"run", "test"} <= set(MAKE)
+    assert len(FLEET_LINES) >= 4
+    assert 5 <= len(TOUR_LINES) <= 8
+    assert all(line.startswith("redis-cli ") for line in TOUR_LINES)
+
+
+@pytest.mark.parametrize("target", MAKE)
+def test_each_make_target_of_the_readme_exists(target: str) -> None:
+    assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", FLEET_LINES)
+def test_each_fleet_command_of_the_readme_exists_with_its_options(line: str) -> None:
+    words = shlex.split(line)[1:]
+    path = fleet_command(words)
+    assert path, line
+    done = subprocess.run([FLEET, *path, "--help"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: fleet {' '.join(path)} "), done.stdout
+    for option in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{option}\b", done.stdout), f"{line}: no {option}"
+
+
+def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
+    broken: list[str] = []
+    seen = 0
+    for document in documents():
+        for link in _LINK.findall(_BLOCK.sub("", document.read_text("utf-8"))):
+            if "://" in link or link.startswith("mailto:"):
+                continue
+            seen += 1
+            name, _, anchor = link.partition("#")
+            target = (document.parent / name).resolve() if name else document
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{document.relative_to(ROOT)}: {link}")
+    assert seen > 5
+    assert broken == []
+
+
+def test_the_settings_table_says_what_the_code_does() -> None:
+    from scheduler.settings import _RANGES, Settings
+
+    rows = {
+        cells[1].strip(" `"): cells
+        for line in README.partition("## Settings\n")[2].partition("\n## ")[0].splitlines()
+        if len(cells := line.strip("|").split("|")) == 5
+    }
+    for name in Settings.__struct_fields__:
+        variable, _, default, limits, _ = rows[name]
+        assert f"FLEET_{name.upper()}" in variable
+        assert default.strip(" `").replace(",", "") == str(getattr(Settings(), name))
+        low, high = _RANGES.get(name, ("", ""))
+        assert limits.replace(",", "").strip() == (f"{low} to {high}" if name in _RANGES else "")
+    assert len(rows) == len(Settings.__struct_fields__) + 2  # the head and its rule
+
+
+def test_the_table_of_functions_names_each_one() -> None:
+    sources = {path.stem for path in (ROOT / "lua").glob("*.lua")} - {"prelude"}
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "lua" / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(sources)
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
+def test_each_line_of_the_tour_answers(http: httpx.Client, client: redis.Redis, server: EmbeddedServer) -> None:
+    """On two nodes named as in the demo: one that is free, and one that has a job and is cordoned."""
+    register(client, "speech-02", "gpu asr:zh")
+    register(client, "llm-06", "gpu llm:qwen3-8b")
+    assert place(http, "llm:qwen3-8b").status_code == 201
+    assert fcall(client, "node_mark", "llm-06", "cordon") == ["marked", "cordoned"]
+    for line in TOUR_LINES:
+        program, *arguments = shlex.split(line)
+        argv = [program, "-e", "-p", str(server.port), *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), line
+        # an empty answer, or the 0 of a key that is not there, would mean that the key has another name by now
+        assert done.stdout.strip() not in {"", "0"}, line
