@@ -5,9 +5,17 @@
 -- ARGV[2] fence        as delivered
 -- ARGV[3] outcome      succeeded | failed | released
 -- ARGV[4] result       optional, at most 262,144 bytes
+--                      over maxmemory one of more than 1,024 bytes is dropped, and result_dropped says so
 -- Reply   finished | duplicate | fenced | unknown
--- Cost    O(log leases)
+-- Cost    O(log leases); a result of more than 1,024 bytes costs one INFO
 local OUTCOMES = { succeeded = true, failed = true, released = true }
+
+-- memory_full: finishing goes through over maxmemory, for it frees a slot, but it must not add to what is too much.
+local function memory_full()
+  local info = redis.call('INFO', 'memory')
+  local limit = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+  return limit > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) >= limit
+end
 
 define('job_finish', function(P, id, fence, outcome, result)
   job_arg(id)
@@ -26,6 +34,10 @@ define('job_finish', function(P, id, fence, outcome, result)
     if outcome == 'released' then
       attempt_end(S, job, 'released', false)
     else
+      if result and #result > 1024 and memory_full() then
+        result = ''
+        redis.call('HSET', job_key(P, id), 'result_dropped', 'memory_full')
+      end
       job_end(S, job, outcome, outcome == 'failed' and 'handler_failed' or '', result or '', false)
     end
     return reply('finished')

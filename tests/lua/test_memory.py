@@ -26,6 +26,19 @@ def test_finish_still_frees_the_slot(shard: Shard, fill: Callable[[], bool]) -> 
     assert not {"leases", "node:n1:leases"} & state.keys()
 
 
+def test_a_large_result_is_dropped_and_marked_while_the_slot_is_freed(shard: Shard, fill: Callable[[], bool]) -> None:
+    shard.register(slots=2)
+    kept, dropped = shard.run(), shard.run("j2")
+    shard.call("job_finish", "j1", kept, "succeeded", "r" * 2_000)
+    fill()
+    assert shard.call("job_finish", "j2", dropped, "succeeded", "r" * 2_000) == [b"finished"]
+    state = dump(shard.client)
+    assert state["job:j1"]["result"] == "r" * 2_000
+    assert "result_dropped" not in state["job:j1"]
+    assert (state["job:j2"]["result"], state["job:j2"]["result_dropped"]) == ("", "memory_full")
+    assert not {"leases", "node:n1:leases"} & state.keys()
+
+
 def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, fill: Callable[[], bool]) -> None:
     incarnation = shard.register(slots=3)
     one, _ = shard.place("j1"), shard.place("j2")
