@@ -49,6 +49,6 @@ class Taker:
             self._position = delivery.position
             if delivery.kind == "cancel":
                 self._hands.cancel(delivery.job, delivery.fence)
-            else:
+            elif delivery.kind == "job":
                 self._hands.take(delivery.job, delivery.fence)
         return bool(deliveries)

@@ -14,10 +14,10 @@ from scheduler.store.keys import inbox_key
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One entry: a job to start, or a cancel of one, under a fence."""
+    """One entry: a job to start, or a cancel of one, under a fence; `other` is what a newer library may add."""
 
     position: str
-    kind: Literal["job", "cancel"]
+    kind: Literal["job", "cancel", "other"]
     job: JobId
     fence: Fence
 
@@ -40,5 +40,8 @@ class InboxReader:
 
 def _delivery(entry: tuple[bytes, dict[bytes, bytes]]) -> Delivery:
     position, fields = entry
-    kind: Literal["job", "cancel"] = "cancel" if fields[b"kind"] == b"cancel" else "job"
-    return Delivery(position.decode(), kind, JobId(fields[b"job"].decode()), Fence(int(fields[b"fence"])))
+    kinds: dict[bytes | None, Literal["job", "cancel"]] = {b"job": "job", b"cancel": "cancel"}
+    kind, job, fence = kinds.get(fields.get(b"kind")), fields.get(b"job", b""), fields.get(b"fence", b"")
+    if kind is None or not job or not fence.isdigit():
+        return Delivery(position.decode(), "other", JobId(""), Fence(0))
+    return Delivery(position.decode(), kind, JobId(job.decode("utf-8", "replace")), Fence(int(fence)))
