@@ -87,13 +87,14 @@ async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, 
     for i in range(5):
         await register(engine, f"n{i}", slots=8)
     await engine.mirror.refresh()
+    before = client.info("commandstats")["cmdstat_fcall"]["calls"]
     verdicts = await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(100)))
+    calls = client.info("commandstats")["cmdstat_fcall"]["calls"] - before
     placed = [v for v in verdicts if isinstance(v, Placement)]
     assert len(placed) == 40
     assert all(isinstance(v, Refusal) and v.refusal is RefusalClass.OVERLOADED for v in verdicts if v not in placed)
     assert [client.zcard(f"{P}:node:n{i}:leases") for i in range(5)] == [8] * 5
-    calls = client.info("commandstats")["cmdstat_fcall"]["calls"]
-    assert calls < 100
+    assert calls < 50
 
 
 async def test_a_caller_that_goes_away_takes_nobody_elses_claim_with_it(engine: Engine) -> None:
