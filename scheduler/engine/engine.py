@@ -13,7 +13,7 @@ from scheduler.engine.dispatch import Dispatcher, Verdict
 from scheduler.engine.mirror import Mirror
 from scheduler.engine.reaping import reap_for_ever
 from scheduler.engine.waking import Waker
-from scheduler.errors import FleetError, LibraryMismatch
+from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
@@ -41,7 +41,7 @@ class Engine:
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
         self._waker = Waker(EventReader(self._blocking, shard), self.views)
-        self._checked: FleetError | None = LibraryMismatch("the library has not been checked yet")
+        self._checked: FleetError | None = ServerUnavailable("the library has not been checked yet")
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -84,7 +84,7 @@ class Engine:
 
     async def place(self, request: JobRequest) -> Verdict:
         """Claim a slot, or say why not, within settings.deadline_ms; then raises ServerUnavailable."""
-        if isinstance(self._checked, LibraryMismatch) and not self.mirror.filled:
+        if isinstance(self._checked, LibraryMismatch):
             raise self._checked
         return await self._dispatcher.place(request)
 
