@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -184,6 +185,7 @@ class Fleet:
         }
 
 
+@pytest.mark.timeout(400)  # a failure takes its time to be made small
 @settings(
     max_examples=30,
     deadline=None,
