@@ -8,7 +8,7 @@
 --                      affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts, retry_failed
 -- Reply   claimed [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
 --           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
---           | refused <class> [<used>…] | again <why> [<used>…]]…
+--           | refused <class> [<used>…] <epoch> | again <why> [<used>…]]…
 -- Cost    a claim from its shortlist about 15 commands; a look at most about 1 ms for the whole call
 -- session_node: where affinity sends the job before any shortlist; sets what spread avoids.
 local function session_node(S, claim, order)
@@ -29,7 +29,7 @@ local function refuse(S, claim, order, complete)
     complete = same and settle_some(S)
   end
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
-  return reply('refused', refusal_class(S, claim, order), claim.loads)
+  return reply('refused', refusal_class(S, claim, order), claim.loads, S.epoch)
 end
 
 local function claim_one(S, claim)
@@ -47,7 +47,7 @@ local function claim_one(S, claim)
   -- that no node offers it is a fact of the structure, if the structure is still the one that the replica saw
   if claim.offered == false and claim.structure_version == S.structure_version
     and claim.config_version == S.config_version and settle_some(S) then
-    return reply('refused', 'impossible', claim.loads)
+    return reply('refused', 'impossible', claim.loads, S.epoch)
   end
   local node = session_node(S, claim, order)
   local looked, complete = 0, false

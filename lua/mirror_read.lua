@@ -10,6 +10,8 @@
 --         labels, pools]], state '' for a removed one, the inner list only where it is newer than complete;
 --         pools: false where the caller holds them, else [name, json, …]
 -- Cost    O(max), about 5 µs a node
+local PAGE_BYTES = 65536
+
 local function mirror_node(S, id, version, complete)
   local node = node_read(S, id)
   if not node then return { id, version, '' } end
@@ -31,8 +33,12 @@ define('mirror_read', function(P, cursor, complete, config, max)
   local changed = redis.call('ZRANGEBYSCORE', P .. ':changed', '(' .. number_text(since), '+inf', 'WITHSCORES',
     'LIMIT', 0, limit)
   local nodes = {}
+  local bytes = 0
   for i = 1, #changed, 2 do
-    nodes[#nodes + 1] = mirror_node(S, changed[i], tonumber(changed[i + 1]), known)
+    local entry = mirror_node(S, changed[i], tonumber(changed[i + 1]), known)
+    nodes[#nodes + 1] = entry
+    bytes = bytes + (entry[8] and #entry[8][4] or 0)
+    if bytes > PAGE_BYTES then break end
   end
   return reply('mirror', cmsgpack.pack({
     S.epoch or '', tonumber(redis.call('HGET', P, 'floor')) or 0, S.version,

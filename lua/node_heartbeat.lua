@@ -41,7 +41,7 @@ end
 -- share_report: mirrors learn of a free share that moved by a tenth
 local function share_report(S, node)
   local share = 1 - math.min(node_used(S, node.id) / node.slots, 1)
-  if math.abs(share - tonumber(node.share)) < 0.1 then return end
+  if math.abs(share - tonumber(node.share)) < 0.0999 then return end
   redis.call('HSET', node_key(S.P, node.id), 'share', string.format('%.3f', share))
   node_changed(S, node.id)
 end

@@ -62,6 +62,10 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
     and claim.config_version == S.config_version
   if not known then
     local node = node_read(S, id)
+    if not node then
+      redis.call('SREM', S.P .. ':free', id)
+      return nil
+    end
     rank = pool_rank(S, node, order)
     if not rank or not offers(S, id, claim.any_of) then return nil end
   end

@@ -14,11 +14,15 @@ end
 
 local function reap_nodes(S, max)
   local due, lost = redis.call('ZRANGEBYSCORE', S.P .. ':nodes', '-inf', number_text(S.now), 'LIMIT', 0, max), 0
+  -- a removal touches every capability's set, so a turn is bounded by these and not by nodes alone
+  local budget = 1000
   for _, id in ipairs(due) do
+    if budget <= 0 then break end
     local node = node_read(S, id)
     if not node then
       redis.call('ZREM', S.P .. ':nodes', id)
     elseif node.state == 'lost' then
+      budget = budget - #words(node.capabilities)
       node_drop(S, node)
       event(S, 'node_removed', 'node', id, 'reason', 'lost')
     else

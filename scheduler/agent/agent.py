@@ -43,7 +43,9 @@ class Agent:
         shard = shard_key(namespace)
         self._client = connect(redis_url, connections=8, timeout_ms=2_000)
         # Heartbeats must not queue behind results.
-        self._beat_client = connect(redis_url, connections=2, timeout_ms=2_000)
+        # one unanswered heartbeat must leave time for another within the TTL
+        beat_ms = max(50, min(2_000, (config.ttl_ms - config.heartbeat_ms) // 3))
+        self._beat_client = connect(redis_url, connections=2, timeout_ms=beat_ms)
         self._blocking = connect_blocking(redis_url, block_ms=BLOCK_MS)
         self._functions = Functions(self._beat_client, shard)
         self._hands = Hands(Functions(self._client, shard), handler, config.slots)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,17 @@ def _duration_s(text: str | None) -> float | None:
     if not 0 < seconds <= 86_400:
         raise BadInput("--duration", "must be a time such as 20s, 500ms or 2m, up to a day")
     return seconds
+
+
+def _check_ports(ports: range) -> None:
+    """A replica that cannot listen would only be missed after a while."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise BadInput("--port", f"{port} cannot be listened on: {error.strerror}") from error
 
 
 async def _load_library(url: str) -> None:
@@ -123,6 +135,7 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
     choice, remarks = choose_server(os.environ)
     for remark in (*remarks, f"server: {choice.describe()}"):
         click.echo(remark, err=True)
+    _check_ports(range(port, port + replicas))
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as ending:
         if choice.url is None:

@@ -105,6 +105,9 @@ class Dispatcher:
                 first_pool is not None and answer.placement.pool != first_pool,
             )
         if isinstance(answer, Refused):
+            if answer.epoch != self._mirror.snapshot.epoch:
+                # Redis was emptied since the snapshot: only the present one can say what is impossible
+                await self._mirror.refresh()
             return self._refusal(request, answer)
         return answer
 
@@ -140,7 +143,7 @@ class Dispatcher:
         for position, used in zip(candidates.positions, answer.used, strict=False):
             node = shown.node(position)
             now_at = position if current is shown else current.positions.get(node.id)
-            if now_at is not None:
+            if now_at is not None and (used >= 0 or current is shown):
                 taken = isinstance(answer, Placed) and node.id == answer.placement.node
                 current.free[now_at] = 0 if used < 0 else max(node.slots - used - taken, 0)
 

@@ -70,6 +70,8 @@ class Engine:
                 self._checked = None
             except FleetError as error:
                 self._checked = error
+            except Exception as error:  # noqa: BLE001 - this task must outlive whatever a server may answer
+                self._checked = ServerUnavailable(str(error))
             await asyncio.sleep(1.0 if self._checked is None else 0.1)
 
     def obstacle(self) -> str | None:

@@ -61,18 +61,22 @@ class Mirror:
         started = time.monotonic()
         snapshot, cursor, complete = self.snapshot, self.snapshot.version, self.snapshot.version
         config: int | None = snapshot.config_version if self.filled else None
+        # tombstones up to this version are known: those before what is complete, or those gone when a fill began
+        floor: int | None = complete or None
         while True:
             page = await self._functions.mirror_read(cursor, complete, config)
-            if self._broken(snapshot, page, cursor):
-                if self.filled and page.epoch != snapshot.epoch:
+            floor = page.floor if floor is None else floor
+            known = page.epoch == snapshot.epoch and page.version >= cursor and page.floor <= floor
+            grown = self._applied(snapshot, page) if known else None
+            if grown is None:
+                if self.filled and page.epoch != self.snapshot.epoch:
                     self._epoch_changed_at = time.monotonic()
                 self._shapes.clear()
-                snapshot, cursor, complete, config = Snapshot(epoch=page.epoch), 0, 0, None
+                snapshot, cursor, complete, config, floor = Snapshot(epoch=page.epoch), 0, 0, None, None
                 if page.version == 0:
                     break
                 continue
-            snapshot = self._applied(snapshot, page)
-            config = page.config_version
+            snapshot, config = grown, page.config_version
             if not page.nodes:
                 break
             cursor = int(page.nodes[-1][1])
@@ -82,18 +86,15 @@ class Mirror:
         self._refreshed_at = started
         self.filled = True
 
-    @staticmethod
-    def _broken(snapshot: Snapshot, page: MirrorPage, cursor: int) -> bool:
-        if page.epoch != snapshot.epoch:
-            return True
-        return page.version < cursor or (0 < cursor < page.floor)
-
-    def _applied(self, snapshot: Snapshot, page: MirrorPage) -> Snapshot:
+    def _applied(self, snapshot: Snapshot, page: MirrorPage) -> Snapshot | None:
+        """The snapshot with this page in it; None where the page speaks of a node that is not known but should be."""
         changed: list[Node] = []
         removed: list[NodeId] = []
         version = snapshot.version
         for entry in page.nodes:
             version = int(entry[1])
+            if len(entry) == 7 and NodeId(entry[0]) not in snapshot.positions:
+                return None
             node = self._node(snapshot, entry)
             if node is None:
                 removed.append(NodeId(entry[0]))

@@ -1,11 +1,13 @@
 """The janitor: every replica reaps a little, so that it goes on when all but one are gone."""
 
 import asyncio
+import logging
 import random
 
 from scheduler.errors import FleetError
 from scheduler.store.functions import Functions
 
+log = logging.getLogger("fleet.engine")
 TURN = 32
 TURNS_MAX = 16
 
@@ -17,6 +19,9 @@ async def reap_for_ever(functions: Functions, reap_ms: int) -> None:
             try:
                 reaped = await functions.reap(TURN)
             except FleetError:
+                break
+            except Exception:
+                log.exception("reap_failed")
                 break
             if max(reaped.nodes, reaped.leases) < TURN:
                 break

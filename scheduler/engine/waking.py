@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from scheduler.domain.ids import JobId
 from scheduler.errors import FleetError, Overrun
-from scheduler.store.events import EventReader
+from scheduler.store.events import PAGE, EventReader
 from scheduler.store.views import Views
 
 WAITERS_MAX = 20_000
@@ -69,7 +69,11 @@ class Waker:
             for start in range(0, len(jobs), 500):
                 for job in await self._views.ended(jobs[start : start + 500]):
                     self._wake(job)
-        for event in await self._events.after(self._position):
+        events = await self._events.after(self._position)
+        for event in events:
             self._position = event.position
             if event.kind in _ENDS:
-                self._wake(JobId(event.fields["job"]))
+                self._wake(JobId(event.fields.get("job", "")))
+        if len(events) >= PAGE:
+            # far behind: what was trimmed in front of us was never seen, so every job is asked for again
+            self._position = None

@@ -47,6 +47,7 @@ class Refused:
 
     refusal: RefusalClass | None
     used: list[int]
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
             return Exists(_placement(job, JobState(raw[1].decode()), raw[2:8]))
         case b"refused":
             name = raw[1].decode()
-            return Refused(None if name == "unknown" else RefusalClass(name), raw[2])
+            return Refused(None if name == "unknown" else RefusalClass(name), raw[2], raw[3].decode())
         case b"again":
             return Again(raw[1].decode(), raw[2])
         case b"differs":

@@ -111,7 +111,8 @@ async def check_library(client: Redis, shard: str, library: Library | None = Non
     """Raise LibraryMismatch unless the server's library has our ABI and at least our revision."""
     library = library or read_library()
     try:
-        word, abi, revision = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
+        answer = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
+        word, abi, revision = answer[:3]
     except ResponseError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld("Redis 7.0 or newer is needed, this server has no functions") from error

@@ -59,6 +59,9 @@ class Shard:
         """One claim; its own answer, without the reply's first word."""
         word, answer = self.call("job_claim", self.packed(job, *nodes, **fields))
         assert word == b"claimed"
+        if answer[0] == b"refused":
+            # a refusal ends with the epoch that it was decided in
+            assert answer.pop().decode() == self.meta("epoch")
         return cast("Reply", answer)
 
     def place(self, job: str = "j1", node: str = "n1", **fields: Any) -> str:

@@ -129,7 +129,7 @@ def audited_library() -> str:
     leases agree"; both are read in the very step that refuses.
     """
     code = read_library().code
-    line = "  return reply('refused', refusal_class(S, claim, order), claim.loads)"
+    line = "  return reply('refused', refusal_class(S, claim, order), claim.loads, S.epoch)"
     if code.count(line) != 1:
         raise SystemExit("the audit does not find the line that refuses")
     counted = f"""

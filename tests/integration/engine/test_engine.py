@@ -44,11 +44,11 @@ async def until(condition: Callable[[], bool], deadline_s: float = 5) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_an_empty_fleet_is_ready_and_says_that_nothing_is_possible(engine: Engine) -> None:
+async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_new(engine: Engine) -> None:
     await until(lambda: engine.obstacle() is None)
     verdict = await engine.place(request("0.a"))
     assert isinstance(verdict, Refusal)
-    assert verdict.refusal is RefusalClass.IMPOSSIBLE
+    assert verdict.refusal is RefusalClass.UNAVAILABLE
 
 
 async def test_a_node_unknown_to_the_snapshot_is_found_by_redis(engine: Engine) -> None:
