@@ -154,7 +154,7 @@ def test_a_caller_that_pages_is_told_to_go_on_until_its_last_page(shard: Shard) 
     shard.place("a")
     last = shard.packed("j1", "n1", look=False, last=True)
     assert shard.claim("j1", "n1", look=False) == [b"again", b"page", [-1]]
-    assert shard.call("job_claim", last)[1] == [b"refused", b"overloaded", [-1]]
+    assert shard.call("job_claim", last)[1][:3] == [b"refused", b"overloaded", [-1]]
     shard.register("n2", "other")
     assert shard.call("job_claim", last)[1] == [b"again", b"structure", [-1]]
 
