@@ -42,10 +42,8 @@ def _converted(name: str, value: object) -> object:
             raise BadInput(name, "must be text")
         return value
     low, high = _RANGES[name]
-    try:
-        number = int(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-    except ValueError:
-        number = None
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
     if number is None or not low <= number <= high:
         raise BadInput(name, f"must be a whole number from {low} to {high}")
     return number
