@@ -10,7 +10,18 @@ from redis.exceptions import RedisError, ResponseError
 from scheduler.errors import BadInput, LibraryMismatch, ServerTooOld, ServerUnavailable
 
 NAME = "fleet1"
-_SHARED = ("pools", "nodes", "jobs", "reaping", "choosing", "refusing", "claiming")
+_SHARED = (
+    "shard",
+    "pools",
+    "nodes",
+    "reports",
+    "jobs",
+    "reaping",
+    "choosing",
+    "looking",
+    "refusing",
+    "claiming",
+)
 _NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")
 

@@ -1,0 +1,53 @@
+-- shard: its keys, its meta and its clock, and what every change of it goes through.
+
+local function node_key(P, node) return P .. ':node:' .. node end
+local function leases_key(P, node) return P .. ':node:' .. node .. ':leases' end
+local function inbox_key(P, node) return P .. ':node:' .. node .. ':inbox' end
+local function ending_key(P, node) return P .. ':node:' .. node .. ':ending' end
+local function job_key(P, job) return P .. ':job:' .. job end
+
+-- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key.
+-- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
+local function shard_open(P)
+  local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version',
+    'structure_version', 'reaped_ms', 'version')
+  local time = redis.call('TIME')
+  local S = {
+    P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),
+    config_version = meta[4] or '0', structure_version = meta[5] or '0',
+    reaped_ms = tonumber(meta[6] or 0), version = tonumber(meta[7] or 0),
+  }
+  S.time_ms = math.floor(S.time_us / 1000)
+  local clock, seen = tonumber(meta[2]), tonumber(meta[3])
+  if not clock then
+    S.now, S.clock_due = S.time_ms, true
+  elseif S.time_ms < seen then
+    -- the wall clock stepped back: start from it anew, past all that may have been handed out unwritten
+    S.now, S.clock_due = clock + 100, true
+  else
+    S.now = clock + math.min(S.time_ms - seen, 1000)
+    S.clock_due = S.time_ms - seen >= 100
+  end
+  return S
+end
+
+-- shard_write: the first write of a call that goes through: creates the shard, keeps its clock.
+local function shard_write(S)
+  if not S.epoch then
+    S.epoch = string.sub(redis.sha1hex(S.P .. number_text(S.time_us)), 1, 16)
+    redis.call('HSET', S.P, 'abi', ABI, 'revision', REVISION, 'shards', 1, 'version', 0,
+      'structure_version', 0, 'config_version', 0, 'epoch', S.epoch)
+  end
+  if S.clock_due then
+    redis.call('HSET', S.P, 'clock', number_text(S.now), 'clock_seen_at_ms', number_text(S.time_ms))
+    S.clock_due = false
+  end
+end
+
+-- event: one line of the lifecycle record.
+local function event(S, kind, ...)
+  redis.call('XADD', S.P .. ':events', 'MAXLEN', '~', 10000, '*', 'kind', kind, ...)
+end
+
+-- unique_number: rises with every use for one owner, also when the owner's last number was forgotten.
+local function unique_number(S, last) return number_text(math.max((tonumber(last) or 0) + 1, S.time_us)) end
