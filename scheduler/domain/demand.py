@@ -8,7 +8,6 @@ from functools import cached_property
 from scheduler.domain.ids import PoolName, Tenant, Token, checked_token
 from scheduler.errors import BadInput
 
-ALTERNATIVES_MAX = 32
 TOKENS_MAX = 64
 
 

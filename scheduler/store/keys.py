@@ -27,10 +27,6 @@ def inbox_key(shard: str, node: NodeId) -> str:
     return f"{shard}:node:{node}:inbox"
 
 
-def nodes_key(shard: str) -> str:
-    return f"{shard}:nodes"
-
-
 def job_key(shard: str, job: JobId) -> str:
     return f"{shard}:job:{job}"
 
