@@ -4,9 +4,10 @@
 -- ARGV[…] claim        msgpack map: id, digest, tenant, demand (JSON with any_of), pool ('' = the tenant's), fallback,
 --                      config_version, structure_version, nodes, structures, ranks (the shortlist, aligned), offered
 --                      (false: the snapshot knows no node that offers it), look (false: the caller pages through all
---                      its eligible nodes), last (that page is the last), exclude "<node> …"; optional: session,
+--                      its eligible nodes), last (that page is the last), exclude "<node> …"; optional: languages, session,
 --                      affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts, retry_failed
 -- Reply   claimed [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
+--             <its used before> <its slots>
 --           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
 --           | refused <class> [<used>…] <epoch> | again <why> [<used>…]]…
 -- Cost    a claim from its shortlist about 15 commands; a look at most about 1 ms for the whole call
@@ -41,7 +42,7 @@ local function claim_one(S, claim)
     return reply('exists', held[2], held[3] or '', endpoint or '', held[4] or '', held[5] or '0', held[6] or '0',
       held[7] or '0')
   end
-  local order = pool_order(S, claim.tenant, claim.pool, claim.fallback)
+  local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages or '')
   if not order then return reply('denied') end
   claim.loads = {}
   -- that no node offers it is a fact of the structure, if the structure is still the one that the replica saw
@@ -60,7 +61,7 @@ local function claim_one(S, claim)
   end
   if not node then return refuse(S, claim, order, complete) end
   local answer = claim_write(S, claim, node, job_create(S, claim))
-  answer[9], answer[10] = looked, claim.loads
+  answer[9], answer[10], answer[11], answer[12] = looked, claim.loads, node.used, node.slots
   return answer
 end
 

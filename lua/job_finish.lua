@@ -38,6 +38,11 @@ define('job_finish', function(P, id, fence, outcome, result)
         result = ''
         redis.call('HSET', job_key(P, id), 'result_dropped', 'memory_full')
       end
+      if outcome == 'failed' then
+        node_blame(S, job.node, job.incarnation, 'handler_failed')
+      else
+        node_praise(S, job.node, job.incarnation)
+      end
       job_end(S, job, outcome, outcome == 'failed' and 'handler_failed' or '', result or '', false)
     end
     return reply('finished')

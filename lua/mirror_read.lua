@@ -15,7 +15,7 @@ local PAGE_BYTES = 65536
 local function mirror_node(S, id, version, complete)
   local node = node_read(S, id)
   if not node then return { id, version, '' } end
-  local entry = { id, version, node.state, node.slots, node_used(S, id), node_over(node), node_quarantined(S, node) }
+  local entry = { id, version, node.state, node.slots, node_used(S, id), node_over(S, node), node_quarantined(node) }
   if tonumber(node.structure) > complete then
     entry[8] = { node.structure, node.incarnation, node.endpoint, node.capabilities, node.labels, node.pools }
   end

@@ -12,9 +12,8 @@ local HEARTBEAT_FIELDS = { cpu = true, gpu = true, mem = true, slots = true, cap
 local function stray_cancels(S, node_id, running, answer)
   for i = 1, #running, 2 do
     local job = job_read(S, running[i])
-    if not (job and job.fence == running[i + 1] and job.node == node_id and job_leased(job)) then
-      answer[#answer + 1], answer[#answer + 2] = 'cancel', running[i] .. ' ' .. running[i + 1]
-    end
+    local known = job and job.fence == running[i + 1] and job.node == node_id and job_leased(job)
+    if not known then answer[#answer + 1], answer[#answer + 2] = 'cancel', running[i] .. ' ' .. running[i + 1] end
   end
 end
 
@@ -64,6 +63,7 @@ define('node_heartbeat', function(P, id, incarnation, ...)
 
   shard_write(S)
   node_report(S, node, values)
+  if tonumber(node.quarantined_until_ms or S.now + 1) <= S.now then node_release(S, node) end
   node_settle(S, node)
   share_report(S, node)
   local answer = { 'ok', node.ttl_ms }

@@ -1,4 +1,4 @@
--- node_mark: an operator's word: cordon (no new claims), uncordon, drain (cordon, and the node is asked to empty).
+-- node_mark: an operator's word: cordon (no new claims), uncordon (out of quarantine, too), drain (cordon, and the node is asked to empty).
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] node         id
@@ -18,6 +18,7 @@ define('node_mark', function(P, id, mark, drain_ms)
   local node = node_read(S, id)
   if not node or node.state == 'lost' then return reply('unknown') end
   shard_write(S)
+  if mark == 'uncordon' and node.quarantined_until_ms then node_release(S, node) end
   if node.state == MARKS[mark] and mark ~= 'drain' then return reply('marked', node.state) end
   node.state = MARKS[mark]
   redis.call('HSET', node_key(P, id), 'state', node.state)

@@ -29,9 +29,13 @@ define('node_register', function(P, id, ...)
   redis.call('HSET', node_key(P, id), 'state', 'ready', 'incarnation', incarnation, 'endpoint', endpoint,
     'slots', values.slots, 'capabilities', values.capabilities, 'labels', values.labels or '',
     'cpu', values.cpu or 0, 'gpu', values.gpu or 0, 'mem', values.mem or 0,
-    'cpu_max', values.cpu_max or 85, 'gpu_max', values.gpu_max or 85, 'mem_max', values.mem_max or 85,
     'ttl_ms', ttl_ms, 'share', 1,
     'registered_at_ms', number_text(S.time_ms), 'heartbeat_at_ms', number_text(S.time_ms))
+  -- a limit that the node does not name is the fleet's, also when that changes later
+  for _, limit in ipairs({ 'cpu_max', 'gpu_max', 'mem_max' }) do
+    if values[limit] then redis.call('HSET', node_key(P, id), limit, values[limit]) end
+  end
+  redis.call('ZREM', P .. ':quarantined', id)
   redis.call('ZADD', P .. ':nodes', number_text(S.now + ttl_ms), id)
 
   index_move(P .. ':cap:', id, token_set(old and old.capabilities), token_set(values.capabilities))

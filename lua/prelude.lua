@@ -1,5 +1,5 @@
 #!lua name=fleet1
--- prelude: what every function stands on: replies and argument checks.
+-- prelude: what every function stands on: replies, words and argument checks.
 -- The loader joins prelude.lua, shared/*.lua and the function files, in this order, into one library.
 
 local ABI, REVISION = 1, 1
@@ -34,10 +34,22 @@ local function define(name, handler, flags, most)
   }
 end
 
+local function word_set(text)
+  local set = {}
+  for word in string.gmatch(text or '', '%S+') do set[word] = true end
+  return set
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
+  return list
+end
+
 local function number_text(value) return string.format('%.0f', value) end
 
 local function id_arg(value, field)
-  check(value and #value <= 64 and string.find(value, '^%w[%w._-]*$'),
+  check(type(value) == 'string' and #value <= 64 and string.find(value, '^%w[%w._-]*$'),
     field, 'must be 1 to 64 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit')
   return value
 end

@@ -3,14 +3,14 @@
 -- Work units that one call may spend on looking, about 0.1 µs each; past them the answer is "again".
 local LOOK_BUDGET, CONSIDER_COST = 10000, 100
 
--- settle_some: recompute the pools of nodes that no heartbeat has brought under the current configuration yet.
--- Returns whether all of them are settled now.
+-- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet. Returns whether all of
+-- them are settled now.
 local function settle_some(S)
   local below = '(' .. S.config_version
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
     local node = node_read(S, id)
     S.budget = S.budget - CONSIDER_COST
-    if node and node_place(S, node) then structure_changed(S, id) end
+    if node then node_bring(S, node) end
   end
   return redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0
 end
@@ -29,8 +29,7 @@ local function offers(S, id, any_of)
 end
 
 -- pool_rank: the place of the node's best pool in the order of this request, or nil: isolation is decided here.
-local function pool_rank(S, node, order)
-  if node.config_version ~= S.config_version and node_place(S, node) then structure_changed(S, node.id) end
+local function pool_rank(node, order)
   local best
   for _, name in ipairs(words(node.pools)) do
     local rank = order.rank[name]
@@ -56,17 +55,19 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
     if node and node.state ~= 'lost' then node_lose(S, node) end
     return nil
   end
-  local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint')
-  -- what the snapshot knew of this node's structure still holds, so neither tokens nor pools need another look
+  local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint', 'pools')
+  -- what the snapshot knew of this node's structure still holds, so tokens and ranks need no other look
   local known = structure and order[rank] and seen[1] == structure and seen[2] == S.config_version
     and claim.config_version == S.config_version
+    and string.find(' ' .. seen[6] .. ' ', ' ' .. order[rank] .. ' ', 1, true)
   if not known then
     local node = node_read(S, id)
     if not node then
       redis.call('SREM', S.P .. ':free', id)
       return nil
     end
-    rank = pool_rank(S, node, order)
+    if node_bring(S, node) then return nil end
+    rank = pool_rank(node, order)
     if not rank or not offers(S, id, claim.any_of) then return nil end
   end
   local used, slots = node_used(S, id), tonumber(seen[3])
@@ -86,7 +87,7 @@ local function shortlist(S, claim, order)
   local deadlines = redis.call('ZMSCORE', S.P .. ':nodes', unpack(ids))
   for i, id in ipairs(ids) do
     loads[i] = -1
-    if free[i] == 1 then
+    if free[i] == 1 and not claim.excluded[id] then
       local candidate, used = consider(S, claim, order, id, claim.structures[i], claim.ranks[i], deadlines[i])
       loads[i] = used or -1
       if candidate and better(candidate, best) then best = candidate end

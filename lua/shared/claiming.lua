@@ -32,16 +32,16 @@ local VERSION, DURATION_MS = text_rule(16, '^%d+$'), whole_rule(1, 86400000)
 local CLAIM_NEEDS = { 'id', 'digest', 'tenant', 'demand', 'pool', 'exclude', 'config_version', 'structure_version',
   'nodes', 'structures', 'ranks' }
 local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = text_rule(128, '^%S+$'), tenant = ID,
-  demand = text_rule(300000), pool = text_rule(64, '^[%w._-]*$'), fallback = FLAG, exclude = text_rule(4160),
+  demand = text_rule(300000), pool = text_rule(64, '^[%w._-]*$'), fallback = FLAG,
+  languages = text_rule(1024, '^[%w -]*$'), exclude = text_rule(4160),
   config_version = VERSION, structure_version = VERSION, nodes = list_rule(ID), structures = list_rule(VERSION),
   ranks = list_rule(whole_rule(1, 1000000)), offered = FLAG, look = FLAG, last = FLAG,
   session = text_rule(128, '^%w[%w._:-]*$'), affinity = choice_rule('sticky', 'spread'), payload = text_rule(262144),
   deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
   timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), retry_failed = whole_rule(0, 1) }
 
--- demand_arg: the alternatives of a demand: 1 to 32 lists of 1 to 64 tokens
-local function demand_arg(text)
-  local any_of = decode_arg(cjson.decode, text, 'demand').any_of
+-- any_of_checked: the alternatives of a demand: 1 to 32 lists of 1 to 64 tokens
+local function any_of_checked(any_of)
   check(type(any_of) == 'table' and #any_of >= 1 and #any_of <= 32, 'demand', 'must have 1 to 32 lists in any_of')
   for _, tokens in ipairs(any_of) do
     check(type(tokens) == 'table' and #tokens >= 1 and #tokens <= 64, 'demand', 'must have lists of 1 to 64 tokens')
@@ -59,7 +59,8 @@ local function claim_arg(value)
     check(rule.holds(given), name, rule.what)
   end
   for _, name in ipairs(CLAIM_NEEDS) do check(claim[name] ~= nil, name, 'is missing') end
-  claim.any_of, claim.excluded = demand_arg(claim.demand), word_set(claim.exclude)
+  claim.any_of, claim.excluded = any_of_checked(decode_arg(cjson.decode, claim.demand, 'demand').any_of),
+    word_set(claim.exclude)
   if claim.exclude == '' then claim.exclude = nil end
   return claim
 end

@@ -84,5 +84,7 @@ end
 
 -- attempt_end: an attempt that did not come to its end: lost, unacknowledged, timed out or handed back.
 local function attempt_end(S, job, reason, lingers)
+  -- a direct job is its caller's to start and to end
+  if reason ~= 'node_lost' and reason ~= 'released' and job.deliver ~= 'direct' then node_blame(S, job.node, job.incarnation, reason) end
   job_end(S, job, 'failed', reason, '', lingers)
 end

@@ -14,34 +14,24 @@ local function node_read(S, id)
   return node
 end
 
-local function word_set(text)
-  local set = {}
-  for word in string.gmatch(text or '', '%S+') do set[word] = true end
-  return set
-end
-
-local function words(text)
-  local list = {}
-  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
-  return list
-end
-
--- node_over: the resources whose load is above the node's limit, as words; '' where none is.
-local function node_over(node)
-  local over = ''
+-- node_over: the resources whose load is above the limit, the node's own or the fleet's, as words; '' where none is.
+local function node_over(S, node)
+  local limits, over = pool_config(S).limits, ''
   for _, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do
-    if (tonumber(node[resource]) or 0) > tonumber(node[resource .. '_max']) then over = over .. ' ' .. resource end
+    local limit = tonumber(node[resource .. '_max'] or limits[resource])
+    if (tonumber(node[resource]) or 0) > limit then over = over .. ' ' .. resource end
   end
   return string.sub(over, 2)
 end
 
-local function node_quarantined(S, node) return (tonumber(node.quarantined_until_ms) or 0) > S.now end
+-- node_quarantined: until its time is over and a heartbeat or reaping has let it out
+local function node_quarantined(node) return node.quarantined_until_ms and true or false end
 
 -- node_obstacle: why the node can take no job now, or nil. The lapse of its heartbeat is the callers' to check.
 local function node_obstacle(S, node, used)
   if node.state ~= 'ready' then return node.state end
-  if node_quarantined(S, node) then return 'quarantined' end
-  if node_over(node) ~= '' then return 'overloaded' end
+  if node_quarantined(node) then return 'quarantined' end
+  if node_over(S, node) ~= '' then return 'overloaded' end
   if used >= node.slots then return 'full' end
 end
 
@@ -99,19 +89,38 @@ local function index_move(key, id, old, new)
   return changed
 end
 
--- node_place: recompute the node's pools under the current configuration. Returns whether they changed.
-local function node_place(S, node)
+-- node_pools: the pools that the node belongs to under the current configuration, as words in order.
+local function node_pools(S, node)
   local offered, labels, names = token_set(node.capabilities), label_table(node.labels), {}
+  local spoken = spoken_by(offered)
   for name, pool in pairs(pool_config(S).pools) do
-    if pool_selects(pool.selector, offered, labels) then names[#names + 1] = name end
+    if pool_selects(pool, offered, labels, spoken) then names[#names + 1] = name end
   end
   table.sort(names)
-  local pools = table.concat(names, ' ')
-  local changed = index_move(S.P .. ':pool:', node.id, word_set(node.pools), word_set(pools))
+  return table.concat(names, ' ')
+end
+
+-- node_place: bring the node's pools under the current configuration. Returns whether they changed.
+local function node_place(S, node)
+  if pool_config(S).language_pools then language_pool_ensure(S, spoken_by(token_set(node.capabilities))) end
+  local before, pools = word_set(node.pools), node_pools(S, node)
+  local now = word_set(pools)
+  local changed = index_move(S.P .. ':pool:', node.id, before, now)
+  for name in pairs(before) do
+    if not now[name] then language_pool_leave(S, name) end
+  end
   node.pools, node.config_version = pools, S.config_version
   redis.call('HSET', node_key(S.P, node.id), 'pools', pools, 'config_version', S.config_version)
   redis.call('ZADD', S.P .. ':settled', S.config_version, node.id)
   return changed
+end
+
+-- node_bring: put the node where the current configuration has it, if no heartbeat has done so yet. Returns whether
+-- that took it out of P:free, or left it out.
+local function node_bring(S, node)
+  if node.config_version == S.config_version then return false end
+  if node_place(S, node) then structure_changed(S, node.id) end
+  return not node_settle(S, node)
 end
 
 -- leases_orphan: the node is gone or is another process now: what it held waits for reaping under its incarnation.
@@ -131,7 +140,9 @@ local function node_drop(S, node)
   leases_orphan(S, node)
   index_move(S.P .. ':cap:', node.id, token_set(node.capabilities), {})
   index_move(S.P .. ':pool:', node.id, word_set(node.pools), {})
+  for _, name in ipairs(words(node.pools)) do language_pool_leave(S, name) end
   redis.call('SREM', S.P .. ':free', node.id)
+  redis.call('ZREM', S.P .. ':quarantined', node.id)
   redis.call('ZREM', S.P .. ':nodes', node.id)
   redis.call('ZREM', S.P .. ':settled', node.id)
   structure_changed(S, node.id)

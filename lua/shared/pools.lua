@@ -1,4 +1,6 @@
--- pools: the configuration as Lua tables, who may use what in which order, and which node belongs where.
+-- pools: the configuration as Lua tables, and which pools a request may use in which order.
+
+local LOAD_MAX = 85
 
 -- One decoded configuration is kept between calls. Its name holds the epoch, so it is never another fleet's.
 local pool_cache = { name = false }
@@ -10,13 +12,17 @@ local function pool_filled(pool)
   return pool
 end
 
+-- pool_config: pools by name; limits, the fleet's default of each resource; language_pools, false where they are off.
 local function pool_config(S)
   local name = S.P .. (S.epoch or '') .. ':' .. S.config_version
   if S.epoch and pool_cache.name == name then return pool_cache end
-  local config = { name = name, pools = {}, orders = {}, order_count = 0 }
+  local config = { name = name, pools = {}, orders = {}, order_count = 0, limits = {}, language_pools = false }
   local stored = redis.call('HGETALL', S.P .. ':pools')
   for i = 1, #stored, 2 do config.pools[stored[i]] = pool_filled(cjson.decode(stored[i + 1])) end
   if S.config_version == '0' then config.pools['default'] = pool_filled({}) end
+  local held = redis.call('HMGET', S.P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools')
+  for i, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do config.limits[resource] = tonumber(held[i] or LOAD_MAX) end
+  if held[4] then config.language_pools = cjson.decode(held[4]) end
   pool_cache = config
   return config
 end
@@ -36,11 +42,23 @@ local function pool_add(order, pools, name, tenant)
   end
 end
 
+-- pool_speaks: a language pool is for the requests whose languages it contains, and only for these.
+local function pool_speaks(pool, languages)
+  if not pool.languages then return true end
+  local spoken = {}
+  for _, language in ipairs(pool.languages) do spoken[language] = true end
+  for language in string.gmatch(languages, '%S+') do
+    if not spoken[language] then return false end
+  end
+  return languages ~= ''
+end
+
 -- pool_order: the pools for a request, best first, with .rank by name: the named pool or the tenant's by priority
 -- then name; then fallbacks, breadth first. Nil where the named pool is unknown or does not serve the tenant.
-local function pool_order(S, tenant, named, fallback)
+local function pool_order(S, tenant, named, fallback, languages)
   local config = pool_config(S)
-  local cached = tenant .. ' ' .. named .. (fallback and ' +' or ' -')
+  if not config.language_pools then languages = '' end
+  local cached = tenant .. ' ' .. named .. (fallback and ' + ' or ' - ') .. languages
   if config.orders[cached] then return config.orders[cached] end
   local order, pools = { rank = {} }, config.pools
   if named ~= '' then
@@ -48,7 +66,9 @@ local function pool_order(S, tenant, named, fallback)
     if #order == 0 then return nil end
   else
     local names = {}
-    for name in pairs(pools) do names[#names + 1] = name end
+    for name, pool in pairs(pools) do
+      if pool_speaks(pool, languages) then names[#names + 1] = name end
+    end
     table.sort(names, function(a, b)
       local first, second = pools[a].priority, pools[b].priority
       if first ~= second then return first > second end
@@ -67,11 +87,13 @@ local function pool_order(S, tenant, named, fallback)
   return order
 end
 
-local function pool_selects(selector, offered, labels)
-  for _, token in ipairs(selector.capabilities or {}) do
+-- pool_selects: whether the pool selects a node; spoken is the node's set of semantic languages, joined by '-'.
+local function pool_selects(pool, offered, labels, spoken)
+  if pool.languages then return table.concat(pool.languages, '-') == spoken end
+  for _, token in ipairs(pool.selector.capabilities or {}) do
     if not offered[token] then return false end
   end
-  for label, value in pairs(selector.labels or {}) do
+  for label, value in pairs(pool.selector.labels or {}) do
     if labels[label] ~= value then return false end
   end
   return true

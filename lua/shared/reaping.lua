@@ -83,6 +83,11 @@ local function reap_leases(S, max)
   return ended
 end
 
+local function reap_quarantines(S, max)
+  local due = redis.call('ZRANGEBYSCORE', S.P .. ':quarantined', '-inf', number_text(S.now), 'LIMIT', 0, max)
+  for _, id in ipairs(due) do node_release(S, node_read(S, id)) end
+end
+
 local function reap_tombstones(S, max)
   local horizon = number_text(S.now - TOMBSTONE_KEPT_MS)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':removed', '-inf', horizon, 'LIMIT', 0, max)) do
@@ -99,6 +104,7 @@ local function reap_due(S, max)
   redis.call('HSET', S.P, 'reaped_ms', number_text(S.now))
   local nodes = reap_nodes(S, max)
   local ended = reap_orphans(S, max) + reap_leases(S, max)
+  reap_quarantines(S, max)
   reap_tombstones(S, max)
   return nodes, ended, ended
 end

@@ -4,7 +4,7 @@
 local function alive_and_ready(S, id)
   local node = node_read(S, id)
   local deadline_ms = tonumber(redis.call('ZSCORE', S.P .. ':nodes', id) or 0)
-  return node and node.state == 'ready' and deadline_ms > S.now and not node_quarantined(S, node)
+  return node and node.state == 'ready' and deadline_ms > S.now and not node_quarantined(node)
 end
 
 -- refusal_class: overloaded (one is alive and ready but full or over its limits), unavailable (offered, but by none
@@ -13,8 +13,9 @@ end
 local function refusal_class(S, claim, order)
   for i, id in ipairs(claim.nodes) do
     local node = i <= 3 and node_read(S, id)
-    if node and pool_rank(S, node, order) and offers(S, id, claim.any_of) and alive_and_ready(S, id) then
-      return 'overloaded'
+    if node and not claim.excluded[id] then
+      node_bring(S, node)
+      if pool_rank(node, order) and offers(S, id, claim.any_of) and alive_and_ready(S, id) then return 'overloaded' end
     end
   end
   local class = 'impossible'

@@ -7,10 +7,11 @@ from typing import Any, Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from scheduler.domain.ids import Fence, JobId, NodeId
+from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_mirror
+from scheduler.store.explained import Explained, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
 CLAIMS_MAX = 16
@@ -46,6 +47,14 @@ class Reaped:
     nodes: int
     leases: int
     jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Whether the configuration was replaced, and the version that there is now."""
+
+    done: bool
+    config_version: int
 
 
 def _pairs(fields: Mapping[str, object]) -> list[str]:
@@ -114,6 +123,22 @@ class Functions:
 
     async def node_remove(self, node: NodeId, incarnation: int) -> Literal["removed", "unknown", "fenced"]:
         return cast("Literal['removed', 'unknown', 'fenced']", await self._word("node_remove", node, incarnation))
+
+    async def pool_put(self, pool: PoolName, text: str) -> int:
+        """Store one pool, given as JSON; answers the config_version that holds it."""
+        return int((await self._call("pool_put", pool, text))[1])
+
+    async def pool_remove(self, pool: PoolName) -> Literal["removed", "unknown"]:
+        return cast("Literal['removed', 'unknown']", await self._word("pool_remove", pool))
+
+    async def pools_apply(self, seen: int, text: str) -> Applied:
+        """Replace the whole configuration, given as JSON, if `seen` is still its version."""
+        word, version = (await self._call("pools_apply", seen, text))[:2]
+        return Applied(word == b"applied", int(version))
+
+    async def explain(self, demand: str, cursor: str = "0") -> Explained:
+        """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""
+        return read_explained(await self._call("explain", demand, cursor))
 
     async def _word(self, name: str, *args: str | bytes | int) -> str:
         return str((await self._call(name, *args))[0].decode())

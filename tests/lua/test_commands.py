@@ -72,5 +72,5 @@ def test_a_finish_on_a_node_that_is_not_full(shard: Shard) -> None:
     shard.register()
     fence = shard.run()
     assert counted(shard, "job_finish", "j1", fence, "succeeded", "{}") == {
-        "hmget": 2, "time": 1, "zrem": 2, "sismember": 1, "hset": 1, "hdel": 1, "pexpire": 1, "xadd": 1,
+        "hmget": 3, "time": 1, "zrem": 2, "sismember": 1, "hset": 1, "hdel": 1, "pexpire": 1, "xadd": 1,
     }  # fmt: skip

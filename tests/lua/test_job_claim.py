@@ -23,7 +23,8 @@ def test_a_claim_writes_lease_job_delivery_and_nothing_else(shard: Shard) -> Non
     answer = shard.claim("acme:j1", "n1", payload='{"a":1}', ack_ms=500, timeout_ms=700, priority=9, digest="x")
     fence, expires = answer[5].decode(), int(answer[7])
     assert answer == [
-        b"placed", b"acme:j1", b"n1", b"http://n1", b"default", fence.encode(), 1, str(expires).encode(), 0, [0],
+        b"placed", b"acme:j1", b"n1", b"http://n1", b"default", fence.encode(), 1, str(expires).encode(),
+        0, [0], 0, 2,
     ]  # fmt: skip
     gone, new = changes(before, dump(shard.client))
     deadline = new["leases"]["acme:j1"]
@@ -59,7 +60,7 @@ def test_the_least_loaded_by_the_truth_wins_whatever_the_order_and_all_loads_are
     for job, node in (("a", "n1"), ("b", "n1"), ("c", "n2"), ("d", "n2"), ("e", "n3")):
         shard.place(job, node)
     answer = shard.claim("j1", "n1", "n3", "n2")
-    assert (answer[2], answer[8:]) == (b"n2", [0, [2, 1, 2]])
+    assert (answer[2], answer[8:]) == (b"n2", [0, [2, 1, 2], 2, 10])
 
 
 def test_pack_fills_the_fullest_node_first(shard: Shard) -> None:
@@ -84,7 +85,7 @@ def test_a_stale_shortlist_is_no_refusal_redis_looks_itself(shard: Shard) -> Non
     shard.register("n1")
     shard.place("a", "full")
     answer = shard.claim("j1", "full", "gone")
-    assert (answer[0], answer[2], answer[8:]) == (b"placed", b"n1", [1, [-1, -1]])
+    assert (answer[0], answer[2], answer[8:]) == (b"placed", b"n1", [1, [-1, -1], 0, 2])
 
 
 def test_a_claim_never_exceeds_the_slots(shard: Shard) -> None:

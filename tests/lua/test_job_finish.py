@@ -22,11 +22,13 @@ def test_finish_from_claimed_frees_slot_delivery_and_lease(
         "kind": f"job_{state}", "job": "j1", "tenant": "acme", "node": "n1", "reason": reason,
     }  # fmt: skip
     version = float(shard.meta("version"))
+    blamed = {"failures": "1.000", "failed_ms": shard.field("node:n1", "failed_ms")}
     assert new == {
         P: {"version": f"{version:.0f}"},
         "changed": {"n1": version},
         "free": {"n1"},
         "node:n1:inbox": [],
+        **({"node:n1": blamed} if outcome == "failed" else {}),
         "job:j1": {
             "state": state, "ended_at_ms": NOW, "reason": reason,
             "result": "" if outcome == "released" else "the result",

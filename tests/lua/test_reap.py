@@ -139,7 +139,7 @@ def test_a_turn_is_bounded_and_turns_page_through_everything(shard: Shard) -> No
         shard.register(f"n{number}")
     shard.register("big", slots=10, ttl_ms=60_000)
     for number in range(5):
-        shard.place(f"j{number}", "big", ack_ms=500)
+        shard.place(f"j{number}", "big", ack_ms=500, deliver="direct")
     shard.advance(3000)
     assert shard.call("reap", 2) == [b"reaped", 2, 2, 2]
     assert shard.call("reap", 2) == [b"reaped", 2, 2, 2]

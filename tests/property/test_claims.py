@@ -156,6 +156,7 @@ class Fleet:
             for name in NODES
             if (held := self.keys.get(f"node:{name}"))
             and held["state"] == "ready"
+            and "quarantined_until_ms" not in held
             and float(held["cpu"]) <= CPU_MAX
             and self._used(self.keys, name) < int(held["slots"])
         }

@@ -1,0 +1,32 @@
+-- pool_put: store one pool. Its members follow with their next heartbeats, or with the claims that meet them first.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] pool         id
+-- ARGV[2] json         selector {capabilities, labels} or {all: true}; optional: tenants, fallback, strategy, priority, d
+-- Reply   stored <config_version>
+-- Cost    O(pools); decodes the whole configuration, at most 200 pools of 8,192 bytes
+define('pool_put', function(P, id, json)
+  id_arg(id, 'pool')
+  check(json and #json <= POOL_BYTES_MAX, 'json', 'must be at most ' .. POOL_BYTES_MAX .. ' bytes')
+  local pool = decode_arg(cjson.decode, json, 'json')
+  pool_checked(pool, '')
+
+  local S = shard_open(P)
+  local pools, count = {}, 0
+  for name, held in pairs(S.config_version ~= '0' and pool_config(S).pools or {}) do
+    pools[name] = held
+    if not held.languages and name ~= id then count = count + 1 end
+  end
+  check(count < POOLS_MAX, 'pool', 'would be one more than ' .. POOLS_MAX .. ' pools')
+  pools[id] = pool
+  -- what another pool of a cycle names is this call's fault, too
+  fallbacks_checked(pools, function() return '' end)
+
+  local text = pool_text(pool)
+  if redis.call('HGET', P .. ':pools', id) == text then return reply('stored', S.config_version) end
+  shard_write(S)
+  redis.call('HSET', P .. ':pools', id, text)
+  config_changed(S)
+  event(S, 'pool_stored', 'pool', id)
+  return reply('stored', S.config_version)
+end, {}, 2)

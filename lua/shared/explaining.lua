@@ -1,0 +1,80 @@
+-- explaining: every condition that keeps a node from a demand, in the order of the rules, and their counts.
+-- A condition is a reason, with what is missing or over its limit behind it: "missing_capability tts:en".
+
+-- How near each reason is to being mended; the nearest of the nodes is the near miss.
+local NEARNESS = { full = 1, overloaded = 2, quarantined = 3, cordoned = 4, draining = 5, lost = 6, excluded = 7,
+  missing_capability = 8, not_in_pool = 9, tenant_denied = 10 }
+
+local function reason_of(condition) return condition and string.match(condition, '^%S+') end
+
+-- missing_tokens: what the node lacks of the alternative of which it lacks least
+local function missing_tokens(offered, any_of)
+  local least
+  for _, tokens in ipairs(any_of) do
+    local missing = {}
+    for _, token in ipairs(tokens) do
+      if not offered[token] then missing[#missing + 1] = token end
+    end
+    if not least or #missing < #least then least = missing end
+  end
+  return least
+end
+
+-- node_conditions: what keeps the node from the demand; how far it is from it; whether it is in a pool of the tenant.
+local function node_conditions(S, node, wanted, order)
+  local conditions, cost, seen = {}, 0, false
+  for _, name in ipairs(words(node.pools)) do
+    local pool = pool_config(S).pools[name]
+    seen = seen or (pool and pool_serves(pool, wanted.tenant)) or false
+  end
+  local function keeps(condition, weight)
+    conditions[#conditions + 1], cost = condition, cost + (weight or 1)
+  end
+  if not pool_rank(node, order) then keeps((seen or node.pools == '') and 'not_in_pool' or 'tenant_denied') end
+  local missing = missing_tokens(token_set(node.capabilities), wanted.any_of)
+  if #missing > 0 then keeps('missing_capability ' .. table.concat(missing, ' '), #missing) end
+  if wanted.excluded[node.id] then keeps('excluded') end
+  if node.state ~= 'ready' then keeps(node.state) end
+  if node_quarantined(node) then keeps('quarantined') end
+  local over = node_over(S, node)
+  if over ~= '' then keeps('overloaded ' .. over) end
+  if node_used(S, node.id) >= node.slots then keeps('full') end
+  return conditions, cost, seen
+end
+
+local function counts_new() return { eligible = 0, reasons = {}, list = {} } end
+
+-- count_node: under its first reason; offered and alive decide the class where nothing is eligible.
+local function count_node(counts, conditions)
+  local reason = reason_of(conditions[1])
+  if not reason then
+    counts.eligible = counts.eligible + 1
+    return
+  end
+  if not counts.reasons[reason] then counts.list[#counts.list + 1] = reason end
+  counts.reasons[reason] = (counts.reasons[reason] or 0) + 1
+  if NEARNESS[reason] >= NEARNESS.missing_capability then return end
+  counts.offered = true
+  if NEARNESS[reason] <= NEARNESS.overloaded then counts.alive = true end
+end
+
+local function counts_class(counts)
+  if counts.eligible > 0 then return 'placeable' end
+  return counts.alive and 'overloaded' or counts.offered and 'unavailable' or 'impossible'
+end
+
+local function counts_told(counts, told)
+  for _, reason in ipairs(counts.list) do
+    told[#told + 1], told[#told + 2] = reason, counts.reasons[reason]
+  end
+  return told
+end
+
+-- nearer: whether a node that is kept away is nearer than the nearest so far
+local function nearer(page, cost, conditions, id)
+  local best = page.near
+  if not best or cost ~= page.near_cost then return not best or cost < page.near_cost end
+  local mine, theirs = NEARNESS[reason_of(conditions[1])], NEARNESS[reason_of(best[2])]
+  if mine ~= theirs then return mine < theirs end
+  return id < best[1]
+end
