@@ -19,6 +19,7 @@ class Demand:
     tenant: Tenant
     pool: PoolName | None = None
     fallback: bool = True
+    languages: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:

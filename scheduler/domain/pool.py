@@ -19,24 +19,34 @@ class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """One pool's configuration, as stored in `P:pools`."""
+    """One pool's configuration, as stored in `P:pools`; `languages` makes it an automatic one."""
 
     selector: Selector = Selector()
     tenants: tuple[str, ...] = ("*",)
     fallback: tuple[str, ...] = ()
     strategy: Strategy = "spread"
     priority: int = 0
-    d: int = 3
+    d: int | None = None
+    languages: tuple[str, ...] = ()
 
     def serves(self, tenant: Tenant) -> bool:
         return "*" in self.tenants or tenant in self.tenants
+
+    def speaks(self, languages: tuple[str, ...]) -> bool:
+        """A language pool is for the requests whose languages it contains, and only for these."""
+        return not self.languages or (bool(languages) and set(languages) <= set(self.languages))
 
 
 DEFAULT_POOLS = {PoolName("default"): Pool(selector=Selector(all=True))}
 
 
 def pool_order(
-    pools: Mapping[PoolName, Pool], tenant: Tenant, named: PoolName | None, *, fallback: bool
+    pools: Mapping[PoolName, Pool],
+    tenant: Tenant,
+    named: PoolName | None,
+    *,
+    fallback: bool,
+    languages: tuple[str, ...] = (),
 ) -> tuple[PoolName, ...]:
     """The pools for a request, best first: the named one or the tenant's by priority then name, then fallbacks.
 
@@ -45,7 +55,8 @@ def pool_order(
     if named is not None:
         order = [named] if named in pools and pools[named].serves(tenant) else []
     else:
-        order = sorted((n for n, p in pools.items() if p.serves(tenant)), key=lambda n: (-pools[n].priority, n))
+        found = (name for name, pool in pools.items() if pool.serves(tenant) and pool.speaks(languages))
+        order = sorted(found, key=lambda name: (-pools[name].priority, name))
     for name in order:  # grows while it is walked
         for next_name in pools[name].fallback if fallback else ():
             known = PoolName(next_name)
