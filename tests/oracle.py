@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-DEFAULT = {"selector": {}, "tenants": ["*"], "fallback": [], "priority": 0}  # while nothing is configured
+DEFAULT = {"default": '{"selector": {}, "tenants": ["*"], "fallback": [], "priority": 0}'}
 
 
 class Judgement(NamedTuple):
@@ -60,8 +60,8 @@ def class_of(reasons: set[str | None]) -> str:
 
 
 def judge(keys: dict[str, Any], now: float, want: dict[str, Any]) -> Judgement:
-    configured = keys["fleet:{0}"]["config_version"] != "0"
-    pools = {n: json.loads(p) for n, p in keys.get("pools", {}).items()} if configured else {"default": DEFAULT}
+    stored = DEFAULT if keys["fleet:{0}"]["config_version"] == "0" else keys.get("pools", {})
+    pools: dict[str, Any] = {name: json.loads(text) for name, text in stored.items()}
     order = order_of(pools, want)
     if want["pool"] and not order:
         return Judgement("denied", {}, {}, {})
@@ -73,8 +73,8 @@ def judge(keys: dict[str, Any], now: float, want: dict[str, Any]) -> Judgement:
         labels = dict(pair.split("=", 1) for pair in keys[f"node:{name}"]["labels"].split())
         homes[name] = [n for n in pools if belongs(pools[n], tokens, labels)]
         if any({"*", want["tenant"]} & {*pools[n]["tenants"]} for n in homes[name]):
-            reachable = {*homes[name]} & {*order}
-            nodes[name] = why_not(keys, name, now, want, tokens) if reachable else "not_in_pool"
+            reached = {*homes[name]} & {*order}
+            nodes[name] = why_not(keys, name, now, want, tokens) if reached else "not_in_pool"
     ranks = {name: min(map(order.index, {*homes[name]} & {*order})) for name, reason in nodes.items() if not reason}
     alone = {pool: class_of({reason for name, reason in nodes.items() if pool in homes[name]}) for pool in order}
     return Judgement(class_of({*nodes.values()}), {n: r or "eligible" for n, r in nodes.items()}, ranks, alone)

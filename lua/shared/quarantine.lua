@@ -10,8 +10,7 @@ local function node_release(S, node)
   redis.call('HDEL', node_key(S.P, node.id), 'quarantined_until_ms')
   redis.call('ZREM', S.P .. ':quarantined', node.id)
   node.quarantined_until_ms = false
-  node_settle(S, node)
-  node_changed(S, node.id)
+  node_settle(S, node, true)
   event(S, 'node_released', 'node', node.id)
 end
 

@@ -49,7 +49,8 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name in operation.query
     ]
     tenant = {"name": "X-Fleet-Tenant", "in": "header", "schema": {"type": "string", "default": "default"}}
-    return [*in_path, *in_query, *([tenant] if operation.path.startswith("/v1/jobs") else [])]
+    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain"))
+    return [*in_path, *in_query, *([tenant] if asks_tenant else [])]
 
 
 @cache

@@ -40,8 +40,8 @@ FenceNumber = Annotated[int, Meta(ge=1, le=2**53)]
 DurationMs = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 
-class DemandBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a job needs of its node, and where it may be: `requires` or `services` must be given, both must be met.
+class JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A job to place, or to explain: `requires` or `services` must be given, and both must be met.
 
     `requires` names capabilities; `services` are in the languages `src`, which may be auto, and `tgt`.
     """
@@ -55,11 +55,6 @@ class DemandBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     exclude: Annotated[list[Id], Meta(max_length=64)] = []
     session: SessionId | None = None
     affinity: Literal["none", "sticky", "spread"] = "none"
-
-
-class JobBody(DemandBody, frozen=True, kw_only=True):
-    """A job to place: `requires` names the capabilities that its node must offer, or `services` in languages do."""
-
     id: Id | None = None
     payload: Raw | UnsetType = UNSET
     deliver: Literal["inbox", "direct"] = "inbox"
@@ -151,7 +146,7 @@ def offered_in(body: RegisterBody | HeartbeatBody) -> tuple[Token, ...]:
     return offered(body.capabilities or (), body.services or ())
 
 
-def demand_in(body: DemandBody, tenant: Tenant) -> Demand:
+def demand_in(body: JobBody, tenant: Tenant) -> Demand:
     return demand_from(
         tenant,
         requires=body.requires or (),

@@ -83,5 +83,5 @@ def conditions(wanted: Wanted, node: Node, exclude: Collection[NodeId]) -> Itera
 
 def _missing(wanted: Wanted, shape: Shape) -> str:
     """What it lacks of the alternative of which it lacks least."""
-    lacking = [sorted(tokens - shape.offered) for tokens in wanted.demand.any_of]
-    return " ".join(min(lacking, key=len))
+    least = min((sorted(tokens - shape.offered) for tokens in wanted.demand.any_of), key=len)
+    return " ".join(least)
