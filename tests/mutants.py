@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,65 +26,9 @@ class Mutant(NamedTuple):
     new: str
 
 
-F, N, X = "scheduler/placement/filters.py", "lua/shared/nodes.lua", "lua/shared/explaining.lua"
-MUTANTS = (
-    # the snapshot's filters
-    Mutant("in a pool", F, "if not shape.pools.isdisjoint(wanted.order):", "if shape.pools:"),
-    Mutant("capabilities", F, "fits = any(", "fits = True or any("),
-    Mutant("capabilities, all of them", F, "tokens <= shape.offered", "not tokens.isdisjoint(shape.offered)"),
-    Mutant("ready", F, 'return None if node.state == "ready" else Reason(node.state)', "return None"),
-    Mutant("quarantine", F, "Reason.QUARANTINED if node.quarantined else None", "None"),
-    Mutant("limits", F, "Reason.OVERLOADED if node.over else None", "None"),
-    Mutant("free slot", F, "Reason.FULL if node.used >= node.slots else None", "None"),
-    Mutant("excluded", F, "if node.id in exclude:\n        yield Reason.EXCLUDED", "pass"),
-    Mutant("excluded, in the draw", "scheduler/placement/select.py", "if exclude else frozenset()", "if False else frozenset()"),
-    Mutant("the tenant's nodes", F, "return not shape.pools.isdisjoint(self.serving)", "return True"),
-    Mutant("the order of reasons", F, "(is_ready, is_not_quarantined, is_under", "(is_not_quarantined, is_ready, is_under"),
-    Mutant("tenants", "scheduler/domain/pool.py", 'return "*" in self.tenants or tenant in self.tenants', "return True"),
-    Mutant("languages", "scheduler/domain/pool.py", "return not self.languages or", "return True or"),
-    Mutant("priority", "scheduler/domain/pool.py", "(-pools[name].priority, name)", "(pools[name].priority, name)"),
-    Mutant("fallbacks", "scheduler/domain/pool.py", "if known in pools and known not in order and pools[known].serves(tenant):",
-           "if known in pools and known not in order:"),
-    Mutant("the first pool first", "scheduler/placement/eligible.py", "in enumerate(order, 1) if pool in", "in enumerate(order[::-1], 1) if pool in"),
-    Mutant("the class of a refusal", "scheduler/placement/refusal.py", "if obstacle in {None, Reason.FULL, Reason.OVERLOADED}:", "if obstacle in {None, Reason.FULL}:"),
-    Mutant("the class of an explanation", "scheduler/domain/explanation.py", "if not _BUSY.isdisjoint(reasons):", "if Reason.FULL in reasons:"),
-    # the rules in Redis
-    Mutant("state", N, "if node.state ~= 'ready' then return node.state end", ""),
-    Mutant("quarantine", N, "if node_quarantined(node) then return 'quarantined' end", ""),
-    Mutant("limits", N, "if node_over(S, node) ~= '' then return 'overloaded' end", ""),
-    Mutant("limits of the fleet", N, "node[resource .. '_max'] or limits[resource]", "node[resource .. '_max'] or 85"),
-    Mutant("free slot, in P:free", N, "if used >= node.slots then return 'full' end", ""),
-    Mutant("free slot, in the claim", "lua/shared/choosing.lua", "if used >= slots or ", "if "),
-    Mutant("liveness", "lua/shared/choosing.lua", "if tonumber(deadline_ms or 0) <= S.now then", "if false then"),
-    Mutant("capabilities", "lua/shared/choosing.lua", "not offers(S, id, claim.any_of)", "false"),
-    Mutant("in a pool", "lua/shared/choosing.lua", "if rank and (not best or rank < best) then best = rank end", "best = best or rank or 1"),
-    Mutant("the present configuration", "lua/shared/choosing.lua", "if node_bring(S, node) then return nil end", ""),
-    Mutant("the first pool first", "lua/shared/choosing.lua", "if a.rank ~= b.rank then return a.rank < b.rank end", ""),
-    Mutant("excluded, in the look", "lua/shared/looking.lua", "if not claim.excluded[id] then", "if true then"),
-    Mutant("excluded, in the class", "lua/shared/refusing.lua", "if not claim.excluded[id] and alive_and_ready(S, id)", "if alive_and_ready(S, id)"),
-    Mutant("every pool", "lua/shared/looking.lua", "for rank, pool in ipairs(order) do", "for rank, pool in ipairs({ order[1] }) do"),
-    Mutant("every alternative", "lua/shared/looking.lua", "for _, tokens in ipairs(any_of) do", "for _, tokens in ipairs({ any_of[1] }) do"),
-    Mutant("unsettled nodes", N, "'LIMIT', 0, 32)", "'LIMIT', 0, 0)"),
-    Mutant("alive and ready", "lua/shared/refusing.lua", "and deadline_ms > S.now", ""),
-    Mutant("tenants", "lua/shared/pools.lua", "if served == '*' or served == tenant then", "if true then"),
-    Mutant("languages", "lua/shared/pools.lua", "return languages ~= ''", "return true"),
-    Mutant("language sets", "lua/shared/pools.lua", "table.concat(pool.languages, '-') == spoken", "spoken ~= ''"),
-    Mutant("labels", "lua/shared/pools.lua", "if labels[label] ~= value then return false end", ""),
-    Mutant("selected capabilities", "lua/shared/pools.lua", "if not offered[token] then return false end", ""),
-    Mutant("priority", "lua/shared/pools.lua", "return first > second", "return first < second"),
-    Mutant("fallbacks", "lua/shared/pools.lua", "while fallback and at <= #order do", "while false do"),
-    # what Redis explains
-    Mutant("in a pool", X, "if not pool_rank(node, order) then", "if false then"),
-    Mutant("capabilities", X, "if #missing > 0 then", "if false then"),
-    Mutant("excluded", X, "if wanted.excluded[node.id] then", "if false then"),
-    Mutant("state", X, "if node.state ~= 'ready' then", "if false then"),
-    Mutant("quarantine", X, "if node_quarantined(node) then", "if false then"),
-    Mutant("limits", X, "if over ~= '' then", "if false then"),
-    Mutant("free slot", X, "if node_used(S, node.id) >= node.slots then", "if false then"),
-    Mutant("liveness", "lua/explain.lua", "if deadline_ms <= S.now then", "if false then"),
-    Mutant("the tenant's nodes", "lua/explain.lua", "if not seen and not wanted.all then return nil end", ""),
-    Mutant("the present configuration", "lua/explain.lua", "if node.config_version ~= S.config_version then", "if false then"),
-)  # fmt: skip
+def read_mutants() -> tuple[Mutant, ...]:
+    entries = tomllib.loads((ROOT / "tests/mutants.toml").read_text("utf-8"))["mutant"]
+    return tuple(Mutant(**entry) for entry in entries)
 
 
 def killed(mutant: Mutant, examples: int) -> tuple[Mutant, bool, str]:
@@ -117,7 +62,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=150)
     parser.add_argument("--only", default="", help="mutants whose rule or file contains this")
     options = parser.parse_args()
-    chosen = tuple(m for m in MUTANTS if options.only in f"{m.rule} {m.file}")
+    chosen = tuple(m for m in read_mutants() if options.only in f"{m.rule} {m.file}")
     alive = 0
     for mutant, red, why in judged(chosen, options.examples):
         alive += not red
