@@ -4,7 +4,7 @@
 local LOOK_BUDGET, CONSIDER_COST = 10000, 100
 
 -- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet. Returns whether all of
--- them are settled now.
+-- them are settled now: under the configuration that this leaves, for a language pool that comes or goes changes it.
 local function settle_some(S)
   local below = '(' .. S.config_version
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
@@ -12,7 +12,12 @@ local function settle_some(S)
     S.budget = S.budget - CONSIDER_COST
     if node then node_bring(S, node) end
   end
-  return redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0
+  return redis.call('ZCOUNT', S.P .. ':settled', '-inf', '(' .. S.config_version) == 0
+end
+
+-- settled_as_seen: every node is settled, and structure and configuration are still those that the replica saw
+local function settled_as_seen(S, claim)
+  return settle_some(S) and claim.structure_version == S.structure_version and claim.config_version == S.config_version
 end
 
 -- offers: whether the node is indexed under each token of one of the alternatives
