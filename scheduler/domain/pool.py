@@ -1,6 +1,6 @@
 """A pool: a named selector over nodes, with the tenants it serves and the pools to fall back to."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -10,7 +10,7 @@ from scheduler.domain.ids import PoolName, Tenant
 Strategy = Literal["spread", "pack"]
 
 
-class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which nodes belong: all of these capabilities and labels; `all` says that an empty selector is meant."""
 
     capabilities: tuple[str, ...] = ()
@@ -19,24 +19,37 @@ class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """One pool's configuration, as stored in `P:pools`."""
+    """One pool's configuration, as stored in `P:pools`. Without `d` the replica's number of candidates holds.
+
+    With `languages` it is an automatic one: of the nodes that speak exactly these, for requests within them.
+    """
 
     selector: Selector = Selector()
     tenants: tuple[str, ...] = ("*",)
     fallback: tuple[str, ...] = ()
     strategy: Strategy = "spread"
     priority: int = 0
-    d: int = 3
+    d: int | None = None
+    languages: tuple[str, ...] = ()
 
     def serves(self, tenant: Tenant) -> bool:
         return "*" in self.tenants or tenant in self.tenants
+
+    def speaks(self, languages: Collection[str]) -> bool:
+        """Whether a request in these languages finds it unnamed: an automatic one must contain them, if any."""
+        return not self.languages or (bool(languages) and set(languages) <= set(self.languages))
 
 
 DEFAULT_POOLS = {PoolName("default"): Pool(selector=Selector(all=True))}
 
 
 def pool_order(
-    pools: Mapping[PoolName, Pool], tenant: Tenant, named: PoolName | None, *, fallback: bool
+    pools: Mapping[PoolName, Pool],
+    tenant: Tenant,
+    named: PoolName | None,
+    *,
+    fallback: bool,
+    languages: Collection[str] = (),
 ) -> tuple[PoolName, ...]:
     """The pools for a request, best first: the named one or the tenant's by priority then name, then fallbacks.
 
@@ -45,7 +58,8 @@ def pool_order(
     if named is not None:
         order = [named] if named in pools and pools[named].serves(tenant) else []
     else:
-        order = sorted((n for n, p in pools.items() if p.serves(tenant)), key=lambda n: (-pools[n].priority, n))
+        found = (n for n, p in pools.items() if p.serves(tenant) and p.speaks(languages))
+        order = sorted(found, key=lambda n: (-pools[n].priority, n))
     for name in order:  # grows while it is walked
         for next_name in pools[name].fallback if fallback else ():
             known = PoolName(next_name)

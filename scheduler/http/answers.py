@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from scheduler.domain.job import JobState
-from scheduler.store.views import JobView, NodeAddress, NodeView
+from scheduler.store.views import JobView, NodeAddress, NodeView, PoolView
 
 
 class PlacedJob(msgspec.Struct, frozen=True):
@@ -106,3 +106,15 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True):
 class MarkedAnswer(msgspec.Struct, frozen=True):
     outcome: Literal["marked"]
     state: str
+
+
+class PoolsAnswer(msgspec.Struct, frozen=True):
+    """Every pool by name, those of languages included."""
+
+    pools: list[PoolView]
+    config_version: int
+
+
+class PoolAnswer(msgspec.Struct, frozen=True):
+    pool: PoolView
+    config_version: int

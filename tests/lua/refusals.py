@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,31 +25,46 @@ def _pool(**fields: Any) -> dict[str, Any]:
     return {"selector": {"all": True}} | fields
 
 
+def _each(field: str, *values: Any) -> Iterator[tuple[Any, str]]:
+    """The pool with each of these values of the field."""
+    for value in values:
+        yield _pool(**{field: value}), field
+
+
+def _each_selector(field: str, good: dict[str, Any], *values: Any) -> Iterator[tuple[Any, str]]:
+    for value in values:
+        yield {"selector": good | {field: value}}, f"selector.{field}"
+
+
+def _each_whole(field: str, *values: Any) -> Iterator[tuple[Any, str]]:
+    for value in values:
+        yield value, field
+
+
 # What is wrong with a pool by itself: the whole as a value or as JSON text, and the field.
 ODD_POOLS: list[tuple[Any, str]] = [
-    *((text, "json") for text in ("", " ", "{", "nul", "7", '"x"', "null", "true", "\0", "{} {}", "[" * 5000, "[7]",
-                                  '{"selector":{"all":true}}x', '{"selector":{"all":true},}')),
-    ('{"selector":{"all":true},"d":NaN}', "d"), ('{"selector":{"all":true},"priority":Infinity}', "priority"),
-    ('{"selector":{"all":true},"priority":1e300}', "priority"),
-    (" " * 8193, "json"), (json.dumps(_pool()) + " " * 8192, "json"),
-    *(({"selector": value}, "selector") for value in (None, 7, True, False, "gpu", [], {}, [7], ["gpu"], {"all": False})),
-    ({}, "selector"), ("[]", "selector"), ({"tenants": ["acme"]}, "selector"),
-    ({"selector": {"labels": {}, "capabilities": []}}, "selector"),
-    ({"selector": {"all": True, "capabilities": ["gpu"]}}, "selector"),
-    ({"selector": {"all": True, "labels": {"a": "b"}}}, "selector"),
-    *(({"selector": {"all": value}}, "selector.all") for value in (None, 1, "true", [], {})),
-    ({"selector": {"all": True, "any": True}}, "selector.any"), ({"selector": {"all": True, "é": 1}}, "selector"),
-    *(({"selector": {"labels": {"a": "b"}, "capabilities": value}}, "selector.capabilities")
-      for value in (*_NO_TEXT, ["x" * 129], [f"t{number}" for number in range(65)])),
-    *(({"selector": {"capabilities": ["gpu"], "labels": value}}, "selector.labels") for value in _NO_LABELS),
-    *((_pool(tenants=value), "tenants") for value in (*_NO_LIST_OF_IDS, [], {}, ["**"], [f"t{n}" for n in range(101)])),
-    *((_pool(fallback=value), "fallback") for value in (*_NO_LIST_OF_IDS, ["*"], [f"p{n}" for n in range(17)])),
-    *((_pool(strategy=value), "strategy") for value in (None, 7, True, False, "", "Spread", "random", [], {})),
-    *((_pool(priority=value), "priority") for value in (*_NO_WHOLE, False, -1001, 1001, 2**60)),
-    *((_pool(d=value), "d") for value in (*_NO_WHOLE, False, 0, -1, 17)),
-    *((_pool(**{name: 1}), name) for name in ("languages", "name", "Tenants", "members", "max", "x.y-z_1")),
-    *((_pool(**{name: 1}), "json") for name in ("", "a b", "é", "\n", "x" * 65)),
-    (_pool(fallback=["gold"]), "fallback"), (_pool(fallback=["silver", "nowhere"]), "fallback"),
+    *_each_whole("json", "", " ", "{", "nul", "7", '"x"', "null", "true", "\0", "{} {}", "[" * 5000, "[7]",
+                 " " * 8193, '{"selector":{"all":true}}x', '{"selector":{"all":true},}',
+                 json.dumps(_pool()) + " " * 8192),
+    *_each_whole("priority", '{"selector":{"all":true},"priority":Infinity}',
+                 '{"selector":{"all":true},"priority":1e300}'),
+    *_each_whole("d", '{"selector":{"all":true},"d":NaN}'),
+    *_each("selector", None, 7, True, False, "gpu", [], {}, [7], ["gpu"], {"all": False}),
+    *_each("selector", {"labels": {}, "capabilities": []}, {"all": True, "capabilities": ["gpu"]},
+           {"all": True, "labels": {"a": "b"}}, {"all": True, "é": 1}),
+    *_each_whole("selector", {}, "[]", {"tenants": ["acme"]}),
+    *_each_selector("any", {"all": True}, True),
+    *_each_selector("all", {}, None, 1, "true", [], {}),
+    *_each_selector("capabilities", {"labels": {"a": "b"}}, *_NO_TEXT, ["x" * 129], [f"t{n}" for n in range(65)]),
+    *_each_selector("labels", {"capabilities": ["gpu"]}, *_NO_LABELS),
+    *_each("tenants", *_NO_LIST_OF_IDS, [], {}, ["**"], [f"t{number}" for number in range(101)]),
+    *_each("fallback", *_NO_LIST_OF_IDS, ["*"], [f"p{number}" for number in range(17)], ["gold"],
+           ["silver", "nowhere"]),
+    *_each("strategy", None, 7, True, False, "", "Spread", "random", [], {}),
+    *_each("priority", *_NO_WHOLE, False, -1001, 1001, 2**60),
+    *_each("d", *_NO_WHOLE, False, 0, -1, 17),
+    *(case for name in ("languages", "name", "Tenants", "members", "max", "x.y-z_1") for case in _each(name, 1)),
+    *_each_whole("json", *(_pool(**{name: 1}) for name in ("", "a b", "é", "\n", "x" * 65))),
 ]  # fmt: skip
 
 

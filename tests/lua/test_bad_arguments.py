@@ -51,10 +51,10 @@ def wanted(field: str, *values: str) -> list[Any]:
 
 # What a demand to explain may not be; no value that is left out is null, and false is no list.
 ODD_WANTED: dict[str, list[Any]] = {
-    "demand": ["", "{", "7", "null", "[7]", "{}", "[]", '{"requires":["asr"]}x', b"\xff", " " * 300_001, MIB, "[" * 5000,
-               '{"requires":["asr"],"any_of":[["asr"]]}', '{"requires":["asr"],"a b":1}',
-               *(f'{{"requires":{value}}}' for value in ("null", "7", "false", "true", '"asr"', "[]", "{}", "[7]", "[null]",
-                 '["a b"]', '[["asr"]]', '{"a":"asr"}')),
+    "demand": ["", "{", "7", "null", "[7]", "{}", "[]", '{"requires":["asr"]}x', b"\xff", " " * 300_001, MIB,
+               "[" * 5000, '{"requires":["asr"],"any_of":[["asr"]]}', '{"requires":["asr"],"a b":1}',
+               *(f'{{"requires":{value}}}' for value in ("null", "7", "false", "true", '"asr"', "[]", "{}", "[7]",
+                 "[null]", '["a b"]', '[["asr"]]', '{"a":"asr"}')),
                *(f'{{"any_of":{value}}}' for value in ("null", "7", "false", "[]", "{}", "[[]]", '["asr"]', "[[7]]",
                  "[null]", "[" + ",".join(['["a"]'] * 33) + "]", "[" + str(["a"] * 65).replace("'", '"') + "]"))],
     "tenant": wanted("tenant", "null", "7", "false", '""', '"a b"', '"*"', "[]"),
@@ -63,8 +63,8 @@ ODD_WANTED: dict[str, list[Any]] = {
     "all": wanted("all", "null", "1", '"yes"', "{}"),
     "exclude": wanted("exclude", "null", "7", "false", '"n1"', '{"a":1}', "[7]", "[null]", '["a b"]', '["a","a"]',
                       str([f"n{number}" for number in range(65)]).replace("'", '"')),
-    "languages": wanted("languages", "null", "7", "false", '"de"', '{"a":1}', "[7]", '["d e"]', '["-de"]', '["de","de"]',
-                        '["a","b","c","d","e","f","g","h","i"]'),
+    "languages": wanted("languages", "null", "7", "false", '"de"', '{"a":1}', "[7]", '["d e"]', '["-de"]',
+                        '["de","de"]', '["a","b","c","d","e","f","g","h","i"]'),
     "colour": wanted("colour", "1"),
 }  # fmt: skip
 

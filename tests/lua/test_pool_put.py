@@ -117,7 +117,7 @@ def test_a_pool_that_would_be_too_long_when_stored_is_refused(shard: Shard) -> N
         labels[f"{len(labels):0>10}"] = "v" * 100
     pool = json.dumps({"selector": {"labels": labels}, "tenants": tenants}, separators=(",", ":"))
     room = 8192 - len(pool)
-    assert 0 < room
+    assert room > 0
     wide = json.dumps({"selector": {"labels": labels | {"k": "v" * (room - 8)}}, "tenants": tenants},
                       separators=(",", ":"))  # fmt: skip
     assert len(wide) <= 8192

@@ -64,6 +64,8 @@ def test_a_pool_that_is_not_sound_is_named_with_its_field(shard: Shard, wrong: A
     refused(shard, "pools_apply", seen, json.dumps(config), field=at)
 
 
+ODD_LIMITS: list[Any] = [None, True, "85", [], -0.1, 100.1, 1e300]
+ODD_MAX: list[Any] = [None, 0, 51, 1.5, "3", True, []]
 ODD_CONFIGS: list[tuple[Any, str]] = [
     *((text, "json") for text in ("", "{", "7", "null", "[7]", "{}x", '{"":1}')),
     ({"colour": 1}, "colour"), ({"selector": {"all": True}}, "selector"),
@@ -75,10 +77,10 @@ ODD_CONFIGS: list[tuple[Any, str]] = [
     ({"pools": {"a": EVERY | {"fallback": ["b"]}}}, "pools.a.fallback"),
     *(({"limits": value}, "limits") for value in (None, 7, True, False, "x", [50])),
     ({"limits": {"disk_max": 5}}, "limits.disk_max"), ({"limits": {"cpu": 5}}, "limits.cpu"),
-    *(({"limits": {"gpu_max": value}}, "limits.gpu_max") for value in (None, True, "85", [], -0.1, 100.1, 1e300)),
+    *(({"limits": {"gpu_max": value}}, "limits.gpu_max") for value in ODD_LIMITS),
     ('{"limits":{"cpu_max":NaN}}', "limits.cpu_max"), ('{"limits":{"cpu_max":-Infinity}}', "limits.cpu_max"),
     *(({"language_pools": value}, "language_pools") for value in (None, 7, True, False, "x", [7])),
-    *(({"language_pools": {"max": value}}, "language_pools.max") for value in (None, 0, 51, 1.5, "3", True, [])),
+    *(({"language_pools": {"max": value}}, "language_pools.max") for value in ODD_MAX),
     ({"language_pools": {"selector": {}}}, "language_pools.selector"),
     ({"language_pools": {"tenants": []}}, "language_pools.tenants"),
     ({"language_pools": {"strategy": "best"}}, "language_pools.strategy"),
