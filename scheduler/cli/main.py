@@ -13,6 +13,7 @@ _COMMANDS = {
     "dev": "scheduler.cli.dev:dev",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
+    "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",
 }
