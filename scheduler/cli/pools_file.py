@@ -44,7 +44,8 @@ class PoolsFile:
             return msgspec.convert(told, kind)
         except msgspec.ValidationError as error:
             # what the decoder in Redis cannot tell apart: an empty list and an empty table, 5.0 and 5
-            raise self.bad(field, f"is not as it should be: {str(error).replace('`$.', '`')}") from error
+            what, _, at = str(error).partition(" - at `$")
+            raise self.bad(field + at.rstrip("`"), f"must be otherwise: {what}") from error
 
 
 def _check(path: Path, at: str, value: object) -> None:
