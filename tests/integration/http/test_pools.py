@@ -74,14 +74,15 @@ async def test_members_and_free_ones_are_counted_as_redis_has_them(speak: Speake
     assert (pool["members"], pool["free"]) == (3, 1)
 
 
-@pytest.mark.parametrize(("wrong", "field"), [case for case in ODD_POOLS if not isinstance(case[0], str)])
 async def test_a_pool_that_is_not_sound_is_422_with_its_field_and_changes_nothing(
-    speak: Speaker, client: redis.Redis, wrong: Any, field: str
+    speak: Speaker, client: redis.Redis
 ) -> None:
     await speak("PUT", "/v1/pools/silver", ALL)
     before = stored(client)
-    await speak.refused("PUT", "/v1/pools/gold", wrong, 422, "body" if field == "json" else field)
-    assert stored(client) == before
+    for wrong, field in ODD_POOLS:
+        if not isinstance(wrong, str):
+            await speak.refused("PUT", "/v1/pools/gold", wrong, 422, "body" if field == "json" else field)
+            assert stored(client) == before
 
 
 async def test_a_cycle_and_a_pool_too_many_are_422(speak: Speaker, client: redis.Redis) -> None:
