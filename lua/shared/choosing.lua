@@ -15,10 +15,12 @@ local function settle_some(S)
   return redis.call('ZCOUNT', S.P .. ':settled', '-inf', '(' .. S.config_version) == 0
 end
 
--- settled_as_seen: every node is settled, and structure and configuration are still those that the replica saw
-local function settled_as_seen(S, claim)
-  return settle_some(S) and claim.structure_version == S.structure_version and claim.config_version == S.config_version
+local function as_seen(S, claim)
+  return claim.structure_version == S.structure_version and claim.config_version == S.config_version
 end
+
+-- settled_as_seen: structure and configuration are those that the replica saw, also once every node is settled
+local function settled_as_seen(S, claim) return as_seen(S, claim) and settle_some(S) and as_seen(S, claim) end
 
 -- offers: whether the node is indexed under each token of one of the alternatives
 local function offers(S, id, any_of)
