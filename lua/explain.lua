@@ -5,7 +5,7 @@
 --                      exclude [node], languages [language], all (true: nodes that are in no pool of the tenant, too)
 -- ARGV[2] cursor       optional, what the last page answered; 0 at first
 -- Reply   verdict placeable|overloaded|unavailable|impossible|denied <cursor> [<reason> <count>…]
---           [[<pool> <class> <eligible> <reason> <count>…]…] [[<node> <pool> eligible|<reason> <condition>…]…]
+--           [[<pool> <class> <eligible> <reason> <count>…]…] [[<node> "<pool> …" eligible|<reason> <condition>…]…]
 --           [<nearest node> <condition>…]
 --         of one page of nodes; cursor 0: the last one. The class of the whole is the first in the order above that a
 --         page has. A condition is a reason with what is missing or over its limit behind it.
@@ -40,15 +40,18 @@ local function node_told(S, page, wanted, id, deadline_ms)
   if node.config_version ~= S.config_version then node.pools = node_pools(S, node) end
   local conditions, cost, seen = node_conditions(S, node, wanted, page.order)
   if not seen and not wanted.all then return nil end
-  local rank = pool_rank(node, page.order)
+  local pools, member = {}, word_set(node.pools)
   count_node(page.whole, conditions)
-  for _, name in ipairs(words(node.pools)) do
-    if page.pools[name] then count_node(page.pools[name], conditions) end
+  for _, name in ipairs(page.order) do
+    if member[name] then
+      pools[#pools + 1] = name
+      count_node(page.pools[name], conditions)
+    end
   end
   if #conditions > 0 and nearer(page, cost, conditions, id) then
     page.near, page.near_cost = { id, unpack(conditions) }, cost
   end
-  return { id, rank and page.order[rank] or '', reason_of(conditions[1]) or 'eligible', unpack(conditions) }
+  return { id, table.concat(pools, ' '), reason_of(conditions[1]) or 'eligible', unpack(conditions) }
 end
 
 define('explain', function(P, demand, cursor)
@@ -57,7 +60,7 @@ define('explain', function(P, demand, cursor)
 
   local S = shard_open(P)
   local order = pool_order(S, wanted.tenant, wanted.pool, wanted.fallback ~= false, wanted.languages)
-  if not order then return reply('verdict', 'denied', '0', {}, { { wanted.pool, 'tenant_denied', 0 } }, {}, {}) end
+  if not order then return reply('verdict', 'denied', '0', {}, { { wanted.pool, 'denied', 0 } }, {}, {}) end
   local page, nodes, pools = { order = order, whole = counts_new(), pools = {} }, {}, {}
   for _, name in ipairs(order) do page.pools[name] = counts_new() end
   local scanned = redis.call('ZSCAN', P .. ':nodes', cursor or '0', 'COUNT', 100)

@@ -17,15 +17,14 @@ local function stray_cancels(S, node_id, running, answer)
   end
 end
 
--- node_report: write what the node reports; bring the indexes along where its structure changed.
+-- node_report: write what it reports, the indexes along with it. Returns whether its limits are or may be crossed anew.
 local function node_report(S, node, values)
-  local key, structure = node_key(S.P, node.id), false
+  local key, structure, over = node_key(S.P, node.id), false, node_over(S, node)
   if values.capabilities and values.capabilities ~= node.capabilities then
     index_move(S.P .. ':cap:', node.id, token_set(node.capabilities), token_set(values.capabilities))
     structure = true
   end
-  structure = structure or (values.labels and values.labels ~= node.labels)
-    or (values.slots and values.slots ~= node.slots)
+  for _, name in ipairs({ 'labels', 'slots' }) do structure = structure or (values[name] or node[name]) ~= node[name] end
   local written = { 'heartbeat_at_ms', number_text(S.time_ms) }
   for name, value in pairs(values) do
     node[name] = value
@@ -33,8 +32,10 @@ local function node_report(S, node, values)
   end
   redis.call('HSET', key, unpack(written))
   redis.call('ZADD', S.P .. ':nodes', number_text(S.now + node.ttl_ms), node.id)
-  if structure or node.config_version ~= S.config_version then structure = node_place(S, node) or structure end
+  local stale = node.config_version ~= S.config_version
+  if structure or stale then structure = node_place(S, node) or structure end
   if structure then structure_changed(S, node.id) end
+  return not structure and (stale or node_over(S, node) ~= over)
 end
 
 -- share_report: mirrors learn of a free share that moved by a tenth
@@ -60,11 +61,10 @@ define('node_heartbeat', function(P, id, incarnation, ...)
   local node = node_read(S, id)
   if not node or node.state == 'lost' then return reply('unknown') end
   if node.incarnation ~= incarnation then return reply('fenced') end
-
   shard_write(S)
-  node_report(S, node, values)
+  local news = node_report(S, node, values)
   if tonumber(node.quarantined_until_ms or S.now + 1) <= S.now then node_release(S, node) end
-  node_settle(S, node)
+  node_settle(S, node, news)
   share_report(S, node)
   local answer = { 'ok', node.ttl_ms }
   stray_cancels(S, id, running, answer)

@@ -3,18 +3,6 @@
 -- Work units that one call may spend on looking, about 0.1 µs each; past them the answer is "again".
 local LOOK_BUDGET, CONSIDER_COST = 10000, 100
 
--- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet. Returns whether all of
--- them are settled now: under the configuration that this leaves, for a language pool that comes or goes changes it.
-local function settle_some(S)
-  local below = '(' .. S.config_version
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
-    local node = node_read(S, id)
-    S.budget = S.budget - CONSIDER_COST
-    if node then node_bring(S, node) end
-  end
-  return redis.call('ZCOUNT', S.P .. ':settled', '-inf', '(' .. S.config_version) == 0
-end
-
 local function as_seen(S, claim)
   return claim.structure_version == S.structure_version and claim.config_version == S.config_version
 end

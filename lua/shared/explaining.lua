@@ -17,6 +17,7 @@ local function missing_tokens(offered, any_of)
     end
     if not least or #missing < #least then least = missing end
   end
+  table.sort(least)
   return least
 end
 

@@ -33,7 +33,8 @@ end
 -- look: Redis's own search for a free eligible node, pool by pool, better than best. Returns it and whether the
 -- look was complete; an incomplete one may not refuse.
 local function look(S, claim, order, best)
-  local any_of, complete = claim.any_of, settle_some(S)
+  local any_of, complete, unsettled = claim.any_of, settle_some(S)
+  S.budget = S.budget - CONSIDER_COST * unsettled
   best = pick(S, claim, order, redis.call('SRANDMEMBER', S.P .. ':free', 4), best)
   for rank, pool in ipairs(order) do
     if best and not best.avoided and best.rank <= rank then return best, true end

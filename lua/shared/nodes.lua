@@ -50,11 +50,12 @@ end
 
 local function node_used(S, id) return redis.call('ZCARD', leases_key(S.P, id)) end
 
--- node_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free.
-local function node_settle(S, node)
+-- node_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free. Mirrors are told
+-- where that moved it, or where there is other news of it.
+local function node_settle(S, node, news)
   local free = not node_obstacle(S, node, node_used(S, node.id))
   local moved = redis.call(free and 'SADD' or 'SREM', S.P .. ':free', node.id)
-  if moved == 1 then node_changed(S, node.id) end
+  if moved == 1 or news then node_changed(S, node.id) end
   return free
 end
 
@@ -121,7 +122,16 @@ end
 local function node_bring(S, node)
   if node.config_version == S.config_version then return false end
   if node_place(S, node) then structure_changed(S, node.id) end
-  return not node_settle(S, node)
+  return not node_settle(S, node, true)
+end
+
+-- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet, up to 32. Returns
+-- whether all of them are settled now, and how many were not.
+local function settle_some(S)
+  local below = '(' .. S.config_version
+  local unsettled = redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)
+  for _, id in ipairs(unsettled) do node_bring(S, node_read(S, id)) end
+  return #unsettled < 32 or redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0, #unsettled
 end
 
 -- leases_orphan: the node is gone or is another process now: what it held waits for reaping under its incarnation.

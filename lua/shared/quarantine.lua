@@ -2,7 +2,7 @@
 -- The rule is that of Envoy's outlier detection: times that double with each ejection, and never too many at once.
 
 -- Half of a score is forgotten in SCORE_HALF_MS; FAILURES_MAX is nearly five failures in a row.
-local SCORE_HALF_MS, FAILURES_MAX, FAILURES_AFTER = 120000, 4.5, 3.5
+local SCORE_HALF_MS, FAILURES_MAX, FAILURES_AFTER = 120000, 4.5, 4
 local QUARANTINE_MS, QUARANTINE_MAX_MS = 10000, 300000
 
 -- node_release: the node may take jobs again, but one more failure sets it aside for twice as long.
@@ -10,8 +10,7 @@ local function node_release(S, node)
   redis.call('HDEL', node_key(S.P, node.id), 'quarantined_until_ms')
   redis.call('ZREM', S.P .. ':quarantined', node.id)
   node.quarantined_until_ms = false
-  node_settle(S, node)
-  node_changed(S, node.id)
+  node_settle(S, node, true)
   event(S, 'node_released', 'node', node.id)
 end
 

@@ -106,5 +106,7 @@ local function reap_due(S, max)
   local ended = reap_orphans(S, max) + reap_leases(S, max)
   reap_quarantines(S, max)
   reap_tombstones(S, max)
+  -- lost nodes send no heartbeat that would do it
+  settle_some(S)
   return nodes, ended, ended
 end

@@ -3,5 +3,6 @@
 from scheduler.agent.agent import Agent, FencedOut
 from scheduler.agent.config import NodeConfig
 from scheduler.agent.job import Handler, Job
+from scheduler.domain.services import Asr, Nmt, Semantic, Tts
 
-__all__ = ["Agent", "FencedOut", "Handler", "Job", "NodeConfig"]
+__all__ = ["Agent", "Asr", "FencedOut", "Handler", "Job", "Nmt", "NodeConfig", "Semantic", "Tts"]

@@ -13,6 +13,7 @@ from scheduler.agent.meters import Meters
 from scheduler.agent.retrying import AWAY, FIRST_PAUSE_S, LONGEST_PAUSE_S, insist
 from scheduler.agent.running import GRACE_S, Hands
 from scheduler.domain.ids import Token
+from scheduler.domain.services import Service
 from scheduler.errors import FleetError
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.functions import Beat, Functions
@@ -52,7 +53,7 @@ class Agent:
         self._taker = Taker(InboxReader(self._blocking, shard, config.id), self._hands)
         self._meters = meters or Meters()
         self._incarnation: int | None = None
-        self._told = config.capabilities
+        self._told = config.offered
         self._away = False
         self._leave = asyncio.Event()
 
@@ -65,9 +66,18 @@ class Agent:
         """Ask for a graceful end: drain, hand back what is left, remove the node. `run` returns after it."""
         self._leave.set()
 
-    def offer(self, capabilities: tuple[Token, ...]) -> None:
-        """Change what the node offers, from the next heartbeat on; services that are not ready are left out."""
-        self.config = dataclasses.replace(self.config, capabilities=capabilities)
+    def offer(
+        self, capabilities: tuple[Token, ...] | None = None, services: tuple[Service, ...] | None = None
+    ) -> None:
+        """Change what the node offers, from the next heartbeat on; None leaves its part as it is.
+
+        Services that are not ready are left out of the offer; BadInput where nothing would be left of it.
+        """
+        self.config = dataclasses.replace(
+            self.config,
+            capabilities=self.config.capabilities if capabilities is None else capabilities,
+            services=self.config.services if services is None else services,
+        )
 
     async def run(self) -> None:
         """Serve until `leave`; raises FencedOut when another process takes the id, BadInput on a refused config."""
@@ -128,7 +138,7 @@ class Agent:
         self._incarnation = None
         self._taker.pause()
         self._hands.abandon()
-        offered = self.config.capabilities
+        offered = self.config.offered
         registered = await self._functions.node_register(
             self.config.id,
             endpoint=self.config.endpoint or f"inbox://{self.config.id}",
@@ -165,7 +175,7 @@ class Agent:
             await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
 
     async def _beat(self, incarnation: int) -> None:
-        offered, fields = self.config.capabilities, self._meters.read()
+        offered, fields = self.config.offered, self._meters.read()
         if offered != self._told:
             fields["capabilities"] = " ".join(offered)
         if listed := self._hands.listed():

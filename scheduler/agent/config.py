@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass, field
 
-from scheduler.domain.ids import NodeId, Token, checked_id, checked_token
+from scheduler.domain.ids import NodeId, Token, checked_id
+from scheduler.domain.services import Service, offered
 from scheduler.errors import BadInput
 
 SLOTS_MAX = 1_000_000
-CAPABILITIES_MAX = 1_024
 LABELS_MAX = 64
 _ENDPOINT = re.compile(r"^[A-Za-z0-9][\w\-.~:/?#@!$&'()*+,;=%\[\]]{0,511}\Z", re.ASCII)
 _LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}=[A-Za-z0-9._:/-]{0,128}\Z")
@@ -15,11 +15,14 @@ _LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}=[A-Za-z0-9._:/-]{0,128}\
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """One node. Limits in percent; None leaves the fleet's default. BadInput names the field and the limit."""
+    """One node. Limits in percent; None leaves the fleet's default. BadInput names the field and the limit.
+
+    It offers its capabilities and the tokens of its services that are ready, which are `offered`.
+    """
 
     id: NodeId
     slots: int
-    capabilities: tuple[Token, ...]
+    capabilities: tuple[Token, ...] = ()
     endpoint: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     cpu_max: float | None = None
@@ -28,13 +31,13 @@ class NodeConfig:
     heartbeat_ms: int = 1_000
     ttl_ms: int = 3_000
     drain_ms: int = 30_000
+    services: tuple[Service, ...] = ()
+    offered: tuple[Token, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checked_id("id", self.id)
-        for token in self.capabilities:
-            checked_token("capabilities", token)
-        if not 1 <= len(self.capabilities) <= CAPABILITIES_MAX:
-            raise BadInput("capabilities", f"must be 1 to {CAPABILITIES_MAX} tokens")
+        # computed once here, and not with each heartbeat
+        object.__setattr__(self, "offered", offered(self.capabilities, self.services))
         if not 1 <= self.slots <= SLOTS_MAX:
             raise BadInput("slots", f"must be from 1 to {SLOTS_MAX}")
         if self.endpoint and _ENDPOINT.match(self.endpoint) is None:

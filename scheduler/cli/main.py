@@ -11,6 +11,7 @@ from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
     "dev": "scheduler.cli.dev:dev",
+    "explain": "scheduler.cli.explain:explain",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
     "pools": "scheduler.cli.pools:pools",

@@ -6,15 +6,18 @@ import inspect
 import logging
 import signal
 import sys
+import tomllib
 from pathlib import Path
 
 import click
+import msgspec
 
 from scheduler.agent import Agent, FencedOut, Handler, NodeConfig
 from scheduler.agent.config import labels_from
 from scheduler.agent.demo import demo_handler
 from scheduler.cli.settings import settings_with
 from scheduler.domain.ids import NodeId, Token
+from scheduler.domain.services import Service, tokens_offered
 from scheduler.errors import BadInput
 
 
@@ -36,10 +39,32 @@ def _handler(name: str) -> Handler:
     return found
 
 
+class ServicesFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """TOML with a table [[services]] for each model of the node."""
+
+    services: tuple[Service, ...]
+
+
+def _services(path: Path) -> tuple[Service, ...]:
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text("utf-8")), ServicesFile).services
+        tokens_offered(found)
+    except msgspec.ValidationError as error:
+        raise BadInput("--services", f"{path}: {str(error).replace('`$.', '`')}") from error
+    except BadInput as error:
+        raise BadInput("--services", f"{path}: {error.field} {error.what}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput("--services", f"{path} cannot be read: {error}") from error
+    return found
+
+
 @node.command()
 @click.option("--id", "node_id", required=True, help="the node's id")
 @click.option("--slots", required=True, type=int, help="jobs at once")
-@click.option("--capabilities", required=True, help='what it offers: "asr:zh tts:en"')
+@click.option("--capabilities", default="", help='what it offers: "asr:zh gpu"')
+@click.option(
+    "--services", type=click.Path(path_type=Path), help="TOML file of the models in languages that it offers"
+)
 @click.option("--labels", default="", help='"zone=a tier=gold"')
 @click.option("--endpoint", default="", help="where callers of direct jobs reach it")
 @click.option("--cpu-max", type=float, help="percent of load above which it takes no more jobs [default: 85]")
@@ -56,6 +81,7 @@ def run(
     node_id: str,
     slots: int,
     capabilities: str,
+    services: Path | None,
     labels: str,
     endpoint: str,
     cpu_max: float | None,
@@ -85,6 +111,7 @@ def run(
         heartbeat_ms=heartbeat_ms,
         ttl_ms=ttl_ms,
         drain_ms=drain_ms,
+        services=() if services is None else _services(services),
     )
     settings = settings_with(redis_url, namespace)
     work = _handler(handler) if handler else demo_handler

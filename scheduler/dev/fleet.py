@@ -9,6 +9,7 @@ from scheduler.agent import Agent, NodeConfig
 from scheduler.agent.demo import demo_handler
 from scheduler.agent.meters import Meters
 from scheduler.domain.ids import NodeId, Token
+from scheduler.domain.services import Asr, Nmt, Service, Tts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,24 @@ class NodeKind:
     share: int
     slots: int
     capabilities: str
+    services: tuple[Service, ...] = ()
 
 
 KINDS = (
-    NodeKind("speech", 3, 4, "gpu asr:zh asr:en tts:en tts:zh"),
-    NodeKind("translate", 3, 6, "gpu nmt:zh>en nmt:en>zh nmt:de>en"),
+    NodeKind("speech", 3, 4, "gpu", (Asr(("zh", "en")), Nmt("any_to_any", ("zh", "en")), Tts(("en", "zh")))),
+    NodeKind("translate", 3, 6, "gpu", (Nmt("any_to_any", ("zh", "en", "de"), blocked=("de>zh",)),)),
     NodeKind("voice", 2, 3, "gpu tts:en tts:de"),
     NodeKind("llm", 2, 8, "gpu llm:qwen3-8b semantic:zh semantic:en"),
 )
-DEMANDS = (["asr:zh"], ["asr:en", "tts:en"], ["nmt:zh>en"], ["tts:de"], ["llm:qwen3-8b"], ["llm:qwen3-8b", "gpu"])
+DEMANDS: tuple[dict[str, object], ...] = (
+    {"requires": ["asr:zh"]},
+    {"services": ["asr", "tts"], "src": "en-US", "tgt": "en-US"},
+    {"services": ["asr", "nmt", "tts"], "src": "zh-CN", "tgt": "en"},
+    {"services": ["nmt"], "src": "zh", "tgt": "en"},
+    {"services": ["tts"], "tgt": "de"},
+    {"requires": ["llm:qwen3-8b"]},
+    {"requires": ["llm:qwen3-8b", "gpu"]},
+)
 
 
 class _SteadyMeters(Meters):
@@ -46,6 +56,7 @@ def demo_nodes(count: int) -> list[NodeConfig]:
             id=NodeId(f"{kinds[i % len(kinds)].name}-{i:02}"),
             slots=kinds[i % len(kinds)].slots,
             capabilities=tuple(map(Token, kinds[i % len(kinds)].capabilities.split())),
+            services=kinds[i % len(kinds)].services,
             labels={"zone": "abc"[i % 3]},
             drain_ms=2_000,
         )

@@ -13,7 +13,7 @@ import httpx
 from scheduler.dev.fleet import DEMANDS
 
 IN_FLIGHT_MAX = 64
-_SOMETIMES = ["asr:xx"]
+_SOMETIMES: dict[str, object] = {"requires": ["asr:xx"]}
 
 
 @dataclass
@@ -50,10 +50,10 @@ async def run_load(urls: list[str], tally: Tally, per_second: float) -> None:
     async with httpx.AsyncClient(timeout=5, limits=limits) as client, asyncio.TaskGroup() as group:
 
         async def one() -> None:
-            requires = _SOMETIMES if random.random() < 0.01 else random.choice(DEMANDS)
+            demand = _SOMETIMES if random.random() < 0.01 else random.choice(DEMANDS)
             started = time.perf_counter()
             try:
-                job = {"requires": requires, "payload": {"text": "hello"}}
+                job = demand | {"payload": {"text": "hello"}}
                 answer = await client.post(f"{random.choice(urls)}/v1/jobs", json=job)
                 tally.saw(answer.status_code, answer.json(), (time.perf_counter() - started) * 1000)
             except (httpx.HTTPError, ValueError):

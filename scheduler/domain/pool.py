@@ -1,6 +1,6 @@
 """A pool: a named selector over nodes, with the tenants it serves and the pools to fall back to."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -19,7 +19,7 @@ class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """One pool's configuration, as stored in `P:pools`. Without `d` the replica's number of candidates holds.
+    """One pool's configuration, as stored in `P:pools`. Without `d` the replica's own number of candidates holds.
 
     With `languages` it is an automatic one: of the nodes that speak exactly these, for requests within them.
     """
@@ -35,8 +35,8 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     def serves(self, tenant: Tenant) -> bool:
         return "*" in self.tenants or tenant in self.tenants
 
-    def speaks(self, languages: Collection[str]) -> bool:
-        """Whether a request in these languages finds it unnamed: an automatic one must contain them, if any."""
+    def speaks(self, languages: tuple[str, ...]) -> bool:
+        """A language pool is for the requests whose languages it contains, and only for these."""
         return not self.languages or (bool(languages) and set(languages) <= set(self.languages))
 
 
@@ -49,7 +49,7 @@ def pool_order(
     named: PoolName | None,
     *,
     fallback: bool,
-    languages: Collection[str] = (),
+    languages: tuple[str, ...] = (),
 ) -> tuple[PoolName, ...]:
     """The pools for a request, best first: the named one or the tenant's by priority then name, then fallbacks.
 
@@ -58,8 +58,8 @@ def pool_order(
     if named is not None:
         order = [named] if named in pools and pools[named].serves(tenant) else []
     else:
-        found = (n for n, p in pools.items() if p.serves(tenant) and p.speaks(languages))
-        order = sorted(found, key=lambda n: (-pools[n].priority, n))
+        found = (name for name, pool in pools.items() if pool.serves(tenant) and pool.speaks(languages))
+        order = sorted(found, key=lambda name: (-pools[name].priority, name))
     for name in order:  # grows while it is walked
         for next_name in pools[name].fallback if fallback else ():
             known = PoolName(next_name)

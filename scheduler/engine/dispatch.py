@@ -27,13 +27,17 @@ _RETRY_AFTER_MS = {
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A placed job with what is known of how it came about; `conflict`: the whole shortlist was stale."""
+    """A placed job with what is known of how it came about; `conflict`: the whole shortlist was stale.
+
+    `regret` is how much fuller the chosen node was than the best of the shortlist, by their true loads from 0 to 1.
+    """
 
     placed: Placed
     candidates: int
     conflict: bool
     snapshot_age_ms: int
     fallback_used: bool
+    regret: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +98,15 @@ class Dispatcher:
             await self._mirror.refresh()
             return None
         if isinstance(answer, Placed):
-            age = self._mirror.age_ms
             tried = len(candidates.positions)
             first_pool = eligible.wanted.order[0] if eligible.wanted.order else None
             return Placement(
                 answer,
                 tried,
                 answer.looked and tried > 0,
-                age,
+                self._mirror.age_ms,
                 first_pool is not None and answer.placement.pool != first_pool,
+                _regret(snapshot, candidates, answer),
             )
         if isinstance(answer, Refused):
             if answer.epoch != self._mirror.snapshot.epoch:
@@ -180,3 +184,13 @@ class Dispatcher:
             if len(self._counted[1]) < 256:
                 self._counted[1][key] = found
         return found
+
+
+def _regret(snapshot: Snapshot, candidates: Candidates, answer: Placed) -> float:
+    """What the session's wish or a stale shortlist cost in balance; a pool that packs wants no balance."""
+    pool = snapshot.pools.get(answer.placement.pool)
+    if pool is None or pool.strategy == "pack":
+        return 0.0
+    pairs = zip(candidates.positions, answer.used, strict=False)
+    loads = [used / snapshot.node(position).slots for position, used in pairs if used >= 0]
+    return max(answer.load - min(loads, default=answer.load), 0.0)

@@ -7,6 +7,8 @@ from collections import Counter
 from itertools import islice
 from typing import Literal
 
+from scheduler.domain.demand import Demand
+from scheduler.domain.explanation import Explanation
 from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.engine.batch import ClaimBatcher
@@ -15,6 +17,7 @@ from scheduler.engine.mirror import Mirror
 from scheduler.engine.reaping import reap_for_ever
 from scheduler.engine.waking import Waker
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
+from scheduler.placement.explain import explain
 from scheduler.settings import Settings
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
@@ -126,6 +129,14 @@ class Engine:
     async def node(self, node: NodeId) -> NodeView | None:
         found = await self.views.nodes([node])
         return found[0] if found else None
+
+    async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
+        """Why the demand would be placed or not, by this replica's snapshot, and the snapshot's age in ms."""
+        with contextlib.suppress(FleetError):
+            await self.mirror.refresh()
+        snapshot, age_ms = self.mirror.snapshot, self.mirror.age_ms
+        # every node of a large fleet is a while: claims go on meanwhile
+        return await asyncio.to_thread(explain, snapshot, demand, exclude), age_ms
 
     async def remove_node(self, node: NodeId) -> Literal["removed", "unknown", "fenced"]:
         """Take the node's present incarnation out of the fleet."""

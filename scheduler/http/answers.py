@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
 from scheduler.store.views import JobView, NodeAddress, NodeView, PoolView
 
@@ -101,6 +102,36 @@ class HeartbeatAnswer(msgspec.Struct, frozen=True):
     ttl_ms: int
     cancel: list[CancelOrder]
     drain_ms: int | None
+
+
+class ExplainedPool(msgspec.Struct, frozen=True, rename={"class_": "class"}):
+    """One pool of the request's order: what it would answer alone, and how many nodes each reason keeps away."""
+
+    name: str
+    class_: Class
+    eligible: int
+    reasons: dict[str, int]
+
+
+class ExplainedNode(msgspec.Struct, frozen=True):
+    """`verdict` is `eligible` or the first reason; `conditions` are all, with what is missing or over its limit."""
+
+    id: str
+    pool: str | None
+    verdict: str
+    conditions: tuple[str, ...]
+
+
+class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
+    """What a job would be told. `near_miss` is the node that is kept away by least; `cursor` goes into `after`."""
+
+    class_: Class
+    reasons: dict[str, int]
+    pools: list[ExplainedPool]
+    near_miss: ExplainedNode | None
+    nodes: list[ExplainedNode]
+    cursor: str | None
+    snapshot_age_ms: int
 
 
 class MarkedAnswer(msgspec.Struct, frozen=True):

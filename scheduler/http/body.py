@@ -16,7 +16,6 @@ _DECODERS: dict[tuple[type[Any], bool], Any] = {}
 # The decoder names the field either as a path at the end or, for a field too many or too few, in the sentence.
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]*)`")
-_NOT_YET = frozenset({"services", "src", "tgt"})
 
 
 def tenant_of(request: Request) -> Tenant:
@@ -69,8 +68,6 @@ def _invalid(message: str) -> Problem:
     at, named = _PATH.search(message), _NAMED.match(message)
     path = [part for part in (at and at[1], named and named[1]) if part]
     field = ".".join(path) or "body"
-    if field in _NOT_YET:
-        return Problem(422, "Invalid value", f"{field} is not available yet: name tokens in requires", field=field)
     return Problem(422, "Invalid value", message.replace("`$.", "`"), field=field)
 
 

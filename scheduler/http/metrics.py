@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scheduler.domain.reason import RefusalClass
+from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
 
@@ -20,6 +20,22 @@ class Metrics:
         self._placements = Counter("fleet_placements", "Jobs placed on a node", registry=self.registry)
         self._conflicts = Counter("fleet_conflicts", "Claims whose whole shortlist was stale", registry=self.registry)
         self._fallbacks = Counter("fleet_fallbacks", "Jobs placed outside the first pool", registry=self.registry)
+        self._regret = Histogram(
+            "fleet_claim_regret_ratio",
+            "Load of the chosen node less the best true load of the shortlist, 0 to 1",
+            buckets=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+            registry=self.registry,
+        )
+        self._age = Histogram(
+            "fleet_claim_snapshot_age_seconds",
+            "Age of the snapshot at the decision",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        reasons = Counter(
+            "fleet_refusal_reasons", "Refusals by most common reason", ["reason"], registry=self.registry
+        )
+        self._reasons = {name: reasons.labels(name) for name in Reason}
         refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
         self._seconds = Histogram(
@@ -42,12 +58,17 @@ class Metrics:
         self._seconds.observe(seconds)
         if isinstance(verdict, Placement):
             self._placements.inc()
+            self._regret.observe(verdict.regret)
+            self._age.observe(verdict.snapshot_age_ms / 1000)
             if verdict.conflict:
                 self._conflicts.inc()
             if verdict.fallback_used:
                 self._fallbacks.inc()
         elif isinstance(verdict, Refusal):
             self._refusals[verdict.refusal].inc()
+            self._age.observe(verdict.snapshot_age_ms / 1000)
+            if verdict.reasons:
+                self._reasons[max(verdict.reasons, key=verdict.reasons.__getitem__)].inc()
 
     def answered(self, method: str, route: str, status: int) -> None:
         counter = self._answered.get((method, route, status))

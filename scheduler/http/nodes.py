@@ -16,7 +16,7 @@ from scheduler.http.answers import (
 )
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem
-from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, reported
+from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, offered_in, reported
 from scheduler.store.functions import Beat, Mark
 
 _LIMITS = ("cpu_max", "gpu_max", "mem_max", "ttl_ms")
@@ -55,7 +55,7 @@ async def put_node(request: Request) -> Response:
         node,
         endpoint=body.endpoint,
         slots=body.slots,
-        capabilities=body.capabilities,
+        capabilities=offered_in(body),
         **reported(body, *_LOADS, *_LIMITS),
     )
     return answer(request, RegisteredAnswer("registered", registered.incarnation, registered.pools), 201)
@@ -64,7 +64,9 @@ async def put_node(request: Request) -> Response:
 async def post_heartbeat(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     node, body = _node_id(request), await read_as(request, HeartbeatBody)
-    fields = reported(body, *_LOADS, "slots", "capabilities", "running")
+    fields = reported(body, *_LOADS, "slots", "running")
+    if body.capabilities is not None or body.services is not None:
+        fields["capabilities"] = " ".join(offered_in(body))
     beat = await engine.functions.node_heartbeat(node, body.incarnation, **fields)
     if isinstance(beat, Beat):
         cancels = [CancelOrder(job, fence) for job, fence in beat.cancels]

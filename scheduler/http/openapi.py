@@ -50,8 +50,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name in operation.query
     ]
     tenant = {"name": "X-Fleet-Tenant", "in": "header", "schema": {"type": "string", "default": "default"}}
-    of_tenant = operation.path.startswith("/v1/jobs") or operation.answer in {NodesAnswer, NodeAnswer}
-    return [*in_path, *in_query, *([tenant] if of_tenant else [])]
+    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain")) or operation.answer in {
+        NodesAnswer,
+        NodeAnswer,
+    }
+    return [*in_path, *in_query, *([tenant] if asks_tenant else [])]
 
 
 @cache

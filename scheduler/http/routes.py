@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import answers, jobs, nodes, pools, probes, wire
+from scheduler.http import answers, explain, jobs, nodes, pools, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -48,6 +48,8 @@ OPERATIONS = (
               answers.OutcomeAnswer, wire.FinishBody, (200, 400, 404, 409, 413, 415)),
     Operation("POST", "/v1/jobs/{job}/cancel", jobs.cancel_job, "Cancel a job that has not ended",
               answers.OutcomeAnswer, None, (200, 404)),
+    Operation("POST", "/v1/explain", explain.post_explain, "Why a job would be placed or not; nothing is claimed",
+              answers.ExplainAnswer, wire.JobBody, (200, 400, 413, 415), ("after", "limit")),
     Operation("GET", "/v1/nodes", nodes.get_nodes, "Nodes by id, a page at a time",
               answers.NodesAnswer, None, (200,), ("after", "limit")),
     Operation("GET", "/v1/nodes/{node}", nodes.get_node, "One node", answers.NodeAnswer, None, (200, 404)),

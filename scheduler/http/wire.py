@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from scheduler.domain.demand import TOKENS_MAX, demand_from_tokens
+from scheduler.domain.demand import TOKENS_MAX, Demand, demand_from
 from scheduler.domain.ids import (
     ID_PATTERN,
     JOB_ID_PATTERN,
@@ -17,14 +17,20 @@ from scheduler.domain.ids import (
     NodeId,
     PoolName,
     Tenant,
+    Token,
 )
 from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS, JobRequest
+from scheduler.domain.required import SERVICE_NAMES
+from scheduler.domain.services import OFFER_MAX, SERVICES_MAX, Code, Service, offered
 from scheduler.http.payload import payload_text
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN, max_length=64)]
 SessionId = Annotated[str, Meta(pattern=SESSION_PATTERN, max_length=128)]
 TokenText = Annotated[str, Meta(pattern=TOKEN_PATTERN, max_length=128)]
-Tokens = Annotated[list[TokenText], Meta(max_length=1_024)]
+Tokens = Annotated[list[TokenText], Meta(max_length=OFFER_MAX)]
+Services = Annotated[list[Service], Meta(max_length=SERVICES_MAX)]
+# The choice is for readers of the schema: `required` checks it, and names all of it.
+ServiceName = Annotated[str, Meta(extra_json_schema={"enum": list(SERVICE_NAMES)})]
 # Labels travel to Redis as key=value words: a space in one would make two of it.
 LabelKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
 LabelValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/-]{0,128}\Z")]
@@ -35,15 +41,21 @@ DurationMs = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 
 class JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A job to place. `requires` names the capabilities that its node must offer."""
+    """A job to place, or to explain: `requires` or `services` must be given, and both must be met.
 
-    requires: Annotated[list[TokenText], Meta(min_length=1, max_length=TOKENS_MAX)]
-    id: Id | None = None
-    session: SessionId | None = None
-    affinity: Literal["none", "sticky", "spread"] = "none"
+    `requires` names capabilities; `services` are in the languages `src`, which may be auto, and `tgt`.
+    """
+
+    requires: Annotated[list[TokenText], Meta(min_length=1, max_length=TOKENS_MAX)] | None = None
+    services: Annotated[list[ServiceName], Meta(min_length=1, max_length=SERVICES_MAX)] | None = None
+    src: Code | None = None
+    tgt: Code | None = None
     pool: Id | None = None
     fallback: bool = True
     exclude: Annotated[list[Id], Meta(max_length=64)] = []
+    session: SessionId | None = None
+    affinity: Literal["none", "sticky", "spread"] = "none"
+    id: Id | None = None
     payload: Raw | UnsetType = UNSET
     deliver: Literal["inbox", "direct"] = "inbox"
     priority: Annotated[int, Meta(ge=0, le=9)] = PRIORITY
@@ -73,11 +85,12 @@ class FinishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A node that cannot reach Redis registers here."""
+    """A node that cannot reach Redis registers here; it offers its capabilities and the tokens of its services."""
 
     endpoint: Annotated[str, Meta(min_length=1, max_length=512)]
     slots: Annotated[int, Meta(ge=1, le=1_000_000)]
-    capabilities: Annotated[list[TokenText], Meta(min_length=1, max_length=1_024)]
+    capabilities: Tokens | None = None
+    services: Services | None = None
     labels: Labels | None = None
     cpu: Percent | None = None
     gpu: Percent | None = None
@@ -94,7 +107,7 @@ class RunningJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HeartbeatBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A node lives; only what it reports changes."""
+    """A node lives; only what it reports changes. `capabilities` or `services` replace all that it offered before."""
 
     incarnation: FenceNumber
     cpu: Percent | None = None
@@ -102,6 +115,7 @@ class HeartbeatBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     mem: Percent | None = None
     slots: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     capabilities: Tokens | None = None
+    services: Services | None = None
     labels: Labels | None = None
     running: Annotated[list[RunningJob], Meta(max_length=1_000)] | None = None
 
@@ -138,8 +152,6 @@ def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, objec
             continue
         if name == "labels":
             value = " ".join(f"{key}={text}" for key, text in value.items())
-        elif name == "capabilities":
-            value = " ".join(value)
         elif name == "running":
             value = " ".join(f"{item.job} {item.fence}" for item in value)
         elif isinstance(value, float):
@@ -148,27 +160,46 @@ def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, objec
     return fields
 
 
-def _digest(body: JobBody, payload: str | None) -> str:
-    """The same for the same request, however it was spelled: order of names, white space, JSON or msgpack."""
+def offered_in(body: RegisterBody | HeartbeatBody) -> tuple[Token, ...]:
+    """All the tokens that the body offers; at least one."""
+    return offered(body.capabilities or (), body.services or ())
+
+
+def demand_in(body: JobBody, tenant: Tenant) -> Demand:
+    return demand_from(
+        tenant,
+        requires=body.requires or (),
+        services=body.services or (),
+        src=body.src,
+        tgt=body.tgt,
+        pool=None if body.pool is None else PoolName(body.pool),
+        fallback=body.fallback,
+    )
+
+
+def _digest(body: JobBody, demand: Demand, payload: str | None) -> str:
+    """The same for the same request, however it was spelled: order and aliases of names, white space, format."""
     told = msgspec.structs.replace(
-        body, requires=sorted(set(body.requires)), exclude=sorted(set(body.exclude)), payload=UNSET
+        body, requires=None, services=None, src=None, tgt=None, exclude=sorted(set(body.exclude)), payload=UNSET
     )
     value = None if payload is None else msgspec.json.format(payload, indent=-1)
-    return hashlib.blake2b(msgspec.json.encode((told, value)), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        msgspec.json.encode((told, demand.text, demand.languages, value)), digest_size=16
+    ).hexdigest()
 
 
 def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
     """The request behind a body; an id of the client's is stored as `<tenant>:<id>`, else one is made here."""
-    pool = None if body.pool is None else PoolName(body.pool)
+    demand = demand_in(body, tenant)
     payload = None if isinstance(body.payload, UnsetType) else payload_text(body.payload, packed=packed)
     if body.id is None:
         job, digest = JobId(f"0.{secrets.token_urlsafe(16)}"), "-"
     else:
-        job, digest = JobId(f"{tenant}:{body.id}"), _digest(body, payload)
+        job, digest = JobId(f"{tenant}:{body.id}"), _digest(body, demand, payload)
     return JobRequest(
         id=job,
         digest=digest,
-        demand=demand_from_tokens(body.requires, tenant, pool, fallback=body.fallback),
+        demand=demand,
         session=body.session,
         affinity=body.affinity,
         exclude=frozenset(map(NodeId, body.exclude)),

@@ -19,9 +19,14 @@ class Breakdown:
 
 
 def breakdown(snapshot: Snapshot, eligible: Eligible, exclude: frozenset[NodeId]) -> Breakdown:
-    """Count every node once, under the first rule that it fails; costs a step for each eligible node."""
+    """Count every node of the tenant's pools once, under the first rule that it fails.
+
+    Costs a step for each eligible node. Nodes of other tenants' pools are nobody's business here.
+    """
     reasons: Counter[Reason] = Counter()
     for shape, positions in snapshot.members.items():
+        if not eligible.wanted.sees(shape):
+            continue
         if reason := shape_obstacle(eligible.wanted, shape):
             reasons[reason] += len(positions)
     refusal = RefusalClass.UNAVAILABLE if eligible.tiers else RefusalClass.IMPOSSIBLE

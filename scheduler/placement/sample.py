@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from random import Random
 
+from scheduler.domain.node import Node
 from scheduler.placement.eligible import Tier
 
 _SMALL = 16
 _TRIES = 48
 _SCAN = 64
+_FRONT = 16
 
 
 def sample(tier: Tier, free: Sequence[int], d: int, skip: frozenset[int], rng: Random) -> list[int]:
@@ -38,6 +40,22 @@ def sample(tier: Tier, free: Sequence[int], d: int, skip: frozenset[int], rng: R
             if len(drawn) == d:
                 break
     return drawn
+
+
+def fullest(
+    tier: Tier, nodes: Sequence[Node | None], free: Sequence[int], d: int, skip: frozenset[int], rng: Random
+) -> list[int]:
+    """Up to d positions with a free slot, the fullest first, of the front and of a stretch from a random start.
+
+    The front keeps the fullest of all that was met, so that it holds the pool's fullest after some draws; a pool of
+    any size costs the same.
+    """
+    positions, count = tier.positions, len(tier.positions)
+    start = int(rng.random() * count)
+    met = {*tier.front, *(positions[(start + step) % count] for step in range(min(_FRONT, count)))}
+    shares = {p: free[p] / node.slots for p in met if free[p] > 0 and (node := nodes[p]) is not None}
+    tier.front[:] = sorted(shares, key=shares.__getitem__)[:_FRONT]
+    return [p for p in tier.front if p not in skip][:d]
 
 
 def stand_ins(tier: Tier, d: int, skip: frozenset[int], rng: Random) -> list[int]:

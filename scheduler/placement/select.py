@@ -6,7 +6,7 @@ from random import Random
 
 from scheduler.domain.ids import NodeId
 from scheduler.placement.eligible import Eligible
-from scheduler.placement.sample import sample, stand_ins
+from scheduler.placement.sample import fullest, sample, stand_ins
 from scheduler.placement.snapshot import Snapshot
 
 
@@ -27,10 +27,12 @@ def select(snapshot: Snapshot, eligible: Eligible, d: int, exclude: frozenset[No
     """Candidates from the first pool that seems to have a free slot; where none has, d nodes of the first pool."""
     skip = excluded_positions(snapshot, exclude) if exclude else frozenset()
     for tier in eligible.tiers:
-        if drawn := sample(tier, snapshot.free, d, skip, rng):
+        most = tier.d or d
+        drawn = fullest(tier, snapshot.nodes, snapshot.free, most, skip, rng) if tier.strategy == "pack" else []
+        if drawn := drawn or sample(tier, snapshot.free, most, skip, rng):
             return Candidates(drawn, [tier.rank] * len(drawn))
     if eligible.tiers:
         tier = eligible.tiers[0]
-        drawn = stand_ins(tier, d, skip, rng)
+        drawn = stand_ins(tier, tier.d or d, skip, rng)
         return Candidates(drawn, [tier.rank] * len(drawn))
     return Candidates([], [])

@@ -27,11 +27,15 @@ class Shortlist:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The job has a slot. `looked` is set where the whole shortlist was stale; `used` corrects the snapshot."""
+    """The job has a slot. `looked` is set where the whole shortlist was stale; `used` corrects the snapshot.
+
+    `load` is what the chosen node had used of its slots before, from 0 to 1.
+    """
 
     placement: Placement
     looked: bool
     used: list[int]
+    load: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         "config_version": str(shortlist.config_version),
         "structure_version": str(shortlist.structure_version),
     }
+    if demand.languages:
+        claim["languages"] = " ".join(demand.languages)
     if not shortlist.offered:
         claim["offered"] = False
     if not shortlist.look:
@@ -120,7 +126,7 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
     """One answer of job_claim; an unknown word is a newer library's, and no answer we can use."""
     match raw[0]:
         case b"placed":
-            return Placed(_placement(job, JobState.CLAIMED, raw[2:8]), bool(raw[8]), raw[9])
+            return Placed(_placement(job, JobState.CLAIMED, raw[2:8]), bool(raw[8]), raw[9], raw[10] / raw[11])
         case b"exists":
             return Exists(_placement(job, JobState(raw[1].decode()), raw[2:8]))
         case b"refused":

@@ -1,59 +1,28 @@
-"""A page of fleet1_explain as plain values."""
+"""A page of fleet1_explain as plain values; what the pages add up to is the domain's to say."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from scheduler.domain.explanation import NodeVerdict
 from scheduler.domain.ids import NodeId, PoolName
-from scheduler.domain.reason import Reason
-
-Class = Literal["placeable", "overloaded", "unavailable", "impossible", "denied"]
 
 
 @dataclass(frozen=True, slots=True)
-class PoolVerdict:
-    """One pool's members on this page: how many could take the job, and what keeps the others away."""
+class ExplainedPage:
+    """One page of nodes and the request's pools in order; cursor "0": the last one."""
 
-    pool: PoolName
-    class_: Class
-    eligible: int
-    reasons: dict[Reason, int]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeVerdict:
-    """One node; all that keeps it away, in the order of the rules, with what is missing or over behind it."""
-
-    node: NodeId
-    pool: PoolName | None
-    conditions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """One page; cursor "0": the last one."""
-
-    class_: Class
+    denied: bool
     cursor: str
-    reasons: dict[Reason, int]
-    pools: tuple[PoolVerdict, ...]
+    order: tuple[PoolName, ...]
     nodes: tuple[NodeVerdict, ...]
 
 
-def _counts(words: list[Any]) -> dict[Reason, int]:
-    return {Reason(name.decode()): int(count) for name, count in zip(words[::2], words[1::2], strict=True)}
+def _words(text: bytes) -> tuple[PoolName, ...]:
+    return tuple(map(PoolName, text.decode().split()))
 
 
-def read_explained(answer: list[Any]) -> Explained:
-    _, class_, cursor, reasons, pools, nodes = answer[:6]
-    return Explained(
-        class_.decode(),
-        cursor.decode(),
-        _counts(reasons),
-        tuple(PoolVerdict(PoolName(p[0].decode()), p[1].decode(), int(p[2]), _counts(p[3:])) for p in pools),
-        tuple(
-            NodeVerdict(
-                NodeId(n[0].decode()), PoolName(n[1].decode()) if n[1] else None, tuple(c.decode() for c in n[3:])
-            )
-            for n in nodes
-        ),
-    )
+def read_explained(answer: list[Any]) -> ExplainedPage:
+    _, class_, cursor, _, pools, nodes = answer[:6]
+    verdicts = (NodeVerdict(NodeId(n[0].decode()), _words(n[1]), tuple(c.decode() for c in n[3:])) for n in nodes)
+    order = tuple(PoolName(pool[0].decode()) for pool in pools)
+    return ExplainedPage(class_ == b"denied", cursor.decode(), order, tuple(verdicts))

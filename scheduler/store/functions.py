@@ -11,7 +11,7 @@ from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_mirror
-from scheduler.store.explained import Explained, read_explained
+from scheduler.store.explained import ExplainedPage, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
 CLAIMS_MAX = 16
@@ -136,7 +136,7 @@ class Functions:
         word, version = (await self._call("pools_apply", seen, text))[:2]
         return Applied(word == b"applied", int(version))
 
-    async def explain(self, demand: str, cursor: str = "0") -> Explained:
+    async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
         """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""
         return read_explained(await self._call("explain", demand, cursor))
 

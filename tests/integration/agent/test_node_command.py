@@ -11,6 +11,22 @@ from scheduler.domain.ids import NodeId
 from tests.integration.agent.conftest import NODE, Site, until
 
 GOOD = {"id": "n1", "slots": "2", "capabilities": "work"}
+SERVICES = """
+[[services]]
+service = "asr"
+languages = ["zh-CN", "en"]
+
+[[services]]
+service = "nmt"
+rule = "any_to_any"
+languages = ["zh", "en", "ja"]
+blocked = ["zh>ja"]
+
+[[services]]
+service = "tts"
+languages = ["en"]
+ready = false
+"""
 STUBBORN = """
 import asyncio
 
@@ -83,6 +99,68 @@ async def test_a_fenced_node_ends_with_status_3_and_says_why(site: Site, tmp_pat
     assert status == 3
     assert "Another process has registered this node id; this one stops: n1" in said
     assert site.node(NODE)["endpoint"] == "x"
+
+
+async def test_a_file_of_services_says_what_the_node_offers(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(SERVICES, "utf-8")
+    async with _node(site, tmp_path, "--id", "n1", "--slots", "2", "--services", "models.toml", "--demo"):
+        tokens = set(site.node()["capabilities"].split())
+    assert {"asr:zh", "asr:en", "nmt:zh>en", "nmt:ja>zh", "nmt.auto:en"} <= tokens
+    assert tokens.isdisjoint({"nmt:zh>ja", "tts:en"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "missing required field `services`"),
+        ("[[service]]", "unknown field `service`"),
+        ("services = 5", "Expected `array`, got `int` - at `services`"),
+        ("x = [", "cannot be read: "),
+        ("[[services]]", "missing required field `service` - at `services[0]`"),
+        ('[[services]]\nservice = "ocr"', "Invalid value 'ocr' - at `services[0].service`"),
+        ('[[services]]\nservice = "asr"', "missing required field `languages` - at `services[0]`"),
+        ('[[services]]\nservice = "asr"\nlanguages = []', "length >= 1 - at `services[0].languages`"),
+        ('[[services]]\nservice = "asr"\nlanguages = ["zh", 5]', "at `services[0].languages[1]`"),
+        (
+            '[[services]]\nservice = "asr"\nlanguages = ["zh", "chinese"]',
+            "services[0].languages[1] must be a language code of at most 35 characters",
+        ),
+        ('[[services]]\nservice = "asr"\nlanguages = ["zh"]\nspeed = 2', "unknown field `speed` - at `services[0]`"),
+        (
+            '[[services]]\nservice = "nmt"\nrule = "pairs"\npairs = ["zh"]',
+            "services[0].pairs[0] must be two languages",
+        ),
+        ('[[services]]\nservice = "nmt"\nrule = "all"', "at `services[0].rule`"),
+    ],
+)
+def test_a_bad_file_of_services_is_named_with_its_field(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(SystemExit) as ending:
+        main(["node", "run", *_argv(**GOOD), "--services", str(path), "--demo"])
+    assert ending.value.code == 2
+    error = capsys.readouterr().err
+    assert f"--services {path}" in error
+    assert said in error
+
+
+def test_a_file_of_services_that_is_not_there_or_no_text_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(b"\xff")
+    for path in (broken, tmp_path / "nowhere.toml", tmp_path):
+        with pytest.raises(SystemExit):
+            main(["node", "run", *_argv(**GOOD), "--services", str(path), "--demo"])
+        assert f"--services {path} cannot be read" in capsys.readouterr().err
+
+
+def test_a_node_that_offers_nothing_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["node", "run", "--id", "n1", "--slots", "2", "--demo"])
+    assert "capabilities must be 1 to 1024 tokens" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 import asyncio
 import json
 
+import msgspec
+
 from scheduler.agent import Job
 from scheduler.agent.demo import demo_handler
 from scheduler.domain.ids import Token
+from scheduler.domain.services import Asr, Nmt
 from tests.integration.agent.conftest import NODE, Gated, Site, node_config, until
 
 
@@ -151,3 +154,23 @@ async def test_what_the_node_offers_follows_with_the_next_heartbeat(site: Site) 
     async with site.agent(demo_handler) as (agent, _):
         agent.offer((*agent.config.capabilities, Token("more:x")))
         await until(lambda: site.client.sismember("fleet:{0}:cap:more", NODE))
+
+
+async def test_a_model_that_becomes_ready_or_not_changes_the_offer_with_the_next_heartbeat(site: Site) -> None:
+    speech, model = Asr(("zh-CN",)), Nmt("any_to_any", ("zh", "en"), ready=False)
+    async with site.agent(Gated(), node_config(services=(speech, model))) as (agent, _):
+        assert site.node()["capabilities"].split() == ["work", "asr:zh"]
+        agent.offer(services=(speech, msgspec.structs.replace(model, ready=True)))
+        whole = ["work", "asr:zh", "nmt.any:en", "nmt.any:zh", "nmt.auto:en"]
+        await until(lambda: site.node()["capabilities"].split() == whole)
+        agent.offer((Token("other"),))
+        await until(lambda: site.node()["capabilities"].split() == ["other", *whole[1:]])
+        agent.offer(services=(model,))
+        await until(lambda: site.node()["capabilities"].split() == ["other"])
+
+
+async def test_a_node_registers_again_with_what_it_offers_by_then(site: Site) -> None:
+    async with site.agent(Gated(), node_config(capabilities=(), services=(Asr(("zh",)),))) as (agent, _):
+        agent.offer(services=(Asr(("de",)),))
+        site.client.flushall()
+        await until(lambda: site.node().get("capabilities") == "asr:de")

@@ -11,6 +11,14 @@ from tests.integration.http.conftest import JSON, MSGPACK, Speaker
 
 JOB: dict[str, Any] = {"requires": ["asr:zh"]}
 NODE: dict[str, Any] = {"endpoint": "http://n1:9000", "slots": 1, "capabilities": ["asr:zh"]}
+SPEECH: dict[str, Any] = {"service": "asr", "languages": ["zh"]}
+# 40 languages of which one pair is blocked: 1,559 pairs
+MANY: dict[str, Any] = {
+    "service": "nmt",
+    "rule": "any_to_any",
+    "languages": [f"{a}{b}x" for a in "abcd" for b in "abcdefghij"],
+    "blocked": ["aax>abx"],
+}
 NAN, INFINITY = float("nan"), float("inf")
 
 BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
@@ -45,9 +53,19 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
     ({"max_attempts": 101}, "max_attempts", "100"),
     ({"retry_failed": "yes"}, "retry_failed", "bool"),
     ({"colour": "red"}, "colour", "unknown"),
-    ({"services": ["asr"]}, "services", "not available yet"),
-    ({"src": "zh"}, "src", "not available yet"),
-    ({"tgt": "en"}, "tgt", "not available yet"),
+    ({"services": []}, "services", ">= 1"),
+    ({"services": ["asr"] * 33, "src": "zh"}, "services", "32"),
+    ({"services": "asr"}, "services", "array"),
+    ({"services": ["asr", "ocr"], "src": "zh"}, "services[1]", "asr, nmt, semantic, tts"),
+    ({"services": ["asr"]}, "src", "asr"),
+    ({"services": ["tts"], "src": "zh"}, "tgt", "tts"),
+    ({"services": ["asr"], "src": "chinese"}, "src", "35"),
+    ({"services": ["asr"], "src": 5}, "src", "str"),
+    ({"services": ["tts"], "tgt": "auto"}, "tgt", "src of a request only"),
+    ({"services": ["nmt"], "src": "zh-CN", "tgt": "cmn"}, "tgt", "leave nmt out"),
+    ({"src": "z"}, "src", "35"),
+    ({"tgt": "e" * 36}, "tgt", "35"),
+    ({"requires": [f"t{i}" for i in range(64)], "services": ["asr"], "src": "zh"}, "requires", "64"),
 ]
 
 
@@ -67,10 +85,10 @@ async def test_a_job_with_a_bad_field_is_422_and_changes_nothing(
     assert keyspace(client) == before
 
 
-async def test_a_job_without_requires_is_told_so(speak: Speaker) -> None:
+async def test_a_job_that_needs_nothing_is_told_so(speak: Speaker) -> None:
     await speak.refused("POST", "/v1/jobs", {}, 422, "requires")
+    await speak.refused("POST", "/v1/jobs", {"requires": None, "src": "zh", "tgt": "en"}, 422, "requires")
     await speak.refused("POST", "/v1/jobs", [], 422, "body")
-    await speak.refused("POST", "/v1/jobs", {"services": ["asr"], "src": "zh"}, 422, "services")
 
 
 @pytest.mark.parametrize("tenant", ["", "a b", "x" * 65, "-a", "a:b"])
@@ -90,6 +108,25 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
     ({"capabilities": []}, "capabilities"),
     ({"capabilities": ["a b"]}, "capabilities[0]"),
     ({"capabilities": [f"t{i}" for i in range(1_025)]}, "capabilities"),
+    ({"services": {}}, "services"),
+    ({"services": [{"service": "asr", "languages": ["zh"]}] * 33}, "services"),
+    ({"services": [{"languages": ["zh"]}]}, "services[0].service"),
+    ({"services": [{"service": "ocr", "languages": ["zh"]}]}, "services[0].service"),
+    ({"services": [{"service": "asr"}]}, "services[0].languages"),
+    ({"services": [{"service": "asr", "languages": []}]}, "services[0].languages"),
+    ({"services": [{"service": "asr", "languages": ["zh"] * 513}]}, "services[0].languages"),
+    ({"services": [{"service": "asr", "languages": ["zh", "chinese"]}]}, "services[0].languages[1]"),
+    ({"services": [{"service": "asr", "languages": ["auto"]}]}, "services[0].languages[0]"),
+    ({"services": [{"service": "asr", "languages": ["zh"], "rule": "pairs"}]}, "services[0].rule"),
+    ({"services": [{"service": "asr", "languages": ["zh"], "ready": 1}]}, "services[0].ready"),
+    ({"services": [{"service": "nmt", "languages": ["zh"]}]}, "services[0].rule"),
+    ({"services": [{"service": "nmt", "rule": "any", "languages": ["zh"]}]}, "services[0].rule"),
+    ({"services": [{"service": "nmt", "rule": "any_to_en"}]}, "services[0].languages"),
+    ({"services": [{"service": "nmt", "rule": "pairs", "pairs": ["zh"]}]}, "services[0].pairs[0]"),
+    ({"capabilities": [f"t{i}" for i in range(1_024)], "services": [SPEECH]}, "capabilities"),
+    ({"capabilities": [], "services": [SPEECH | {"ready": False}]}, "capabilities"),
+    ({"capabilities": None}, "capabilities"),
+    ({"services": [MANY]}, "services"),
     ({"labels": {"a": "x y=z"}}, "labels[...]"),
     ({"labels": {f"l{i}": "" for i in range(65)}}, "labels"),
     ({"cpu": -0.1}, "cpu"),
@@ -109,6 +146,11 @@ async def test_a_registration_with_a_bad_field_is_422_and_changes_nothing(
     assert keyspace(client) == {}
 
 
+async def test_a_registration_of_too_many_tokens_is_told_the_limit_and_the_count(speak: Speaker) -> None:
+    told = await speak.refused("PUT", "/v1/nodes/n1", NODE | {"services": [MANY]}, 422, "services")
+    assert told.body["detail"] == "services give at least 1559 tokens, a node may offer at most 1024"
+
+
 @pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
 async def test_a_load_that_is_no_number_is_422_in_msgpack_and_no_json_at_all(speak: Speaker, value: float) -> None:
     packed = msgspec.msgpack.encode(NODE | {"cpu": value})
@@ -126,6 +168,10 @@ BAD_BEATS: list[tuple[dict[str, Any], str]] = [
     ({"cpu": 101}, "cpu"),
     ({"slots": 0}, "slots"),
     ({"capabilities": ["é"]}, "capabilities[0]"),
+    ({"capabilities": []}, "capabilities"),
+    ({"services": []}, "capabilities"),
+    ({"services": [SPEECH | {"ready": False}]}, "capabilities"),
+    ({"services": [SPEECH, SPEECH | {"languages": ["?"]}]}, "services[1].languages[0]"),
     ({"running": [{"job": "x 5 y", "fence": 7}]}, "running[0].job"),
     ({"running": [{"job": "x", "fence": 0}]}, "running[0].fence"),
     ({"running": [{"job": "x", "fence": 1}] * 1_001}, "running"),

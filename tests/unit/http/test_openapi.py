@@ -24,7 +24,19 @@ def test_each_operation_has_a_name_of_its_own_and_a_schema_for_what_it_takes_and
 def test_limits_of_the_shapes_are_in_the_document_and_readable_outside_python() -> None:
     told = document()
     job = told["components"]["schemas"]["JobBody"]
-    assert (job["required"], job["additionalProperties"]) == (["requires"], False)
+    assert job["additionalProperties"] is False
     assert (job["properties"]["priority"]["minimum"], job["properties"]["priority"]["maximum"]) == (0, 9)
-    assert job["properties"]["requires"]["items"]["pattern"].endswith("$")
+    assert job["properties"]["requires"]["anyOf"][0]["items"]["pattern"].endswith("$")
     assert "\\\\Z" not in json.dumps(told)
+
+
+def test_services_are_described_by_their_kinds_and_those_of_a_request_by_their_names() -> None:
+    schemas = document()["components"]["schemas"]
+    entry = schemas["RegisterBody"]["properties"]["services"]["anyOf"][0]["items"]
+    assert set(entry["discriminator"]["mapping"]) == {"asr", "nmt", "semantic", "tts"}
+    assert schemas["Asr"]["required"] == ["service", "languages"]
+    assert schemas["Nmt"]["properties"]["rule"]["enum"] == ["any_to_any", "any_to_en", "en_to_any", "pairs"]
+    assert schemas["Nmt"]["additionalProperties"] is False
+    job = schemas["JobBody"]["properties"]
+    assert job["services"]["anyOf"][0]["items"]["enum"] == ["asr", "nmt", "semantic", "tts"]
+    assert job["src"]["anyOf"][0]["maxLength"] == 35

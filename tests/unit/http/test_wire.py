@@ -31,6 +31,21 @@ def test_a_digest_looks_through_spelling_but_not_through_meaning() -> None:
     assert len({plain, *map(digest, others)}) == len(others) + 1
 
 
+def test_a_digest_is_of_the_languages_and_services_and_not_of_their_spelling() -> None:
+    plain = digest(b'{"id":"a","services":["asr","nmt","tts"],"src":"zh","tgt":"en"}')
+    assert plain == digest(b'{"id":"a","services":["tts","nmt","asr","asr"],"src":"cmn-Hans","tgt":"EN_us"}')
+    others = [
+        b'{"id":"a","services":["asr","tts"],"src":"zh","tgt":"en"}',
+        b'{"id":"a","services":["asr","nmt","tts"],"src":"zh-TW","tgt":"en"}',
+        b'{"id":"a","services":["asr","nmt","tts"],"src":"auto","tgt":"en"}',
+        b'{"id":"a","services":["asr","nmt","tts"],"src":"zh","tgt":"en","requires":["gpu"]}',
+        b'{"id":"a","services":["asr","nmt","tts"],"src":"zh","tgt":"en","pool":"gold"}',
+        b'{"id":"a","services":["asr"],"src":"zh","tgt":"en"}',
+        b'{"id":"a","services":["asr"],"src":"zh"}',
+    ]
+    assert len({plain, *map(digest, others)}) == len(others) + 1
+
+
 def test_a_job_of_the_clients_naming_is_stored_under_its_tenant() -> None:
     body = JobBody(requires=["x"], id="a")
     assert job_request(body, TENANT, packed=False).id == "acme:a"

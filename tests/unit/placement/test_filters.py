@@ -40,5 +40,5 @@ def test_a_node_is_kept_away_by_the_first_rule_it_fails(candidate: Node, reason:
 def test_a_shape_must_offer_all_and_be_in_a_pool(
     requires: tuple[str, ...], pools: str, reason: Reason | None
 ) -> None:
-    wanted = Wanted(demand(*requires), (PoolName("default"),))
+    wanted = Wanted(demand(*requires), (PoolName("default"),), frozenset({PoolName("default"), PoolName("gold")}))
     assert shape_obstacle(wanted, node("a", "asr:zh gpu", pools=pools).shape) is reason

@@ -1,0 +1,41 @@
+"""POST /v1/explain: a dry run by this replica's snapshot; nothing is claimed."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.domain.explanation import NodeVerdict
+from scheduler.domain.ids import NodeId, checked_id
+from scheduler.engine.engine import Engine
+from scheduler.http.answers import ExplainAnswer, ExplainedNode, ExplainedPool
+from scheduler.http.body import answer, number_query, read_as, tenant_of
+from scheduler.http.wire import JobBody, demand_in
+
+
+def _node(verdict: NodeVerdict) -> ExplainedNode:
+    pool = verdict.pools[0] if verdict.pools else None
+    return ExplainedNode(verdict.node, pool, verdict.reason or "eligible", verdict.conditions)
+
+
+async def post_explain(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    after = request.query_params.get("after", "")
+    if after:
+        checked_id("after", after)
+    limit = number_query(request, "limit", 100, 1, 1_000)
+    tenant, body = tenant_of(request), await read_as(request, JobBody)
+    found, age_ms = await engine.explain(demand_in(body, tenant), frozenset(map(NodeId, body.exclude)))
+    behind = [node for node in found.nodes if node.node > after]
+    page = behind[:limit]
+    told = ExplainAnswer(
+        class_=found.class_,
+        reasons={str(reason): count for reason, count in found.reasons.items()},
+        pools=[
+            ExplainedPool(p.pool, p.class_, p.eligible, {str(reason): n for reason, n in p.reasons.items()})
+            for p in found.pools
+        ],
+        near_miss=None if found.near_miss is None else _node(found.near_miss),
+        nodes=[_node(verdict) for verdict in page],
+        cursor=page[-1].node if len(behind) > limit else None,
+        snapshot_age_ms=age_ms,
+    )
+    return answer(request, told)

@@ -1,0 +1,22 @@
+"""Why a demand is placed or not, from a snapshot: the same filters as the choice, all of them for every node."""
+
+from scheduler.domain.demand import Demand
+from scheduler.domain.explanation import Explanation, NodeVerdict, denied, explained
+from scheduler.domain.ids import NodeId
+from scheduler.placement.eligible import wanted_by
+from scheduler.placement.filters import conditions
+from scheduler.placement.snapshot import Snapshot
+
+
+def explain(snapshot: Snapshot, demand: Demand, exclude: frozenset[NodeId]) -> Explanation:
+    """A verdict for each node of the tenant's pools, by id; costs a few steps for each of them."""
+    wanted = wanted_by(snapshot, demand)
+    if demand.pool is not None and not wanted.order:
+        return denied(demand.pool)
+    verdicts: list[NodeVerdict] = []
+    for node_id in snapshot.ids:
+        node = snapshot.node(snapshot.positions[node_id])
+        if wanted.sees(node.shape):
+            pools = tuple(pool for pool in wanted.order if pool in node.shape.pools)
+            verdicts.append(NodeVerdict(node_id, pools, tuple(conditions(wanted, node, exclude))))
+    return explained(wanted.order, verdicts)
