@@ -34,7 +34,7 @@ from scheduler.store.client import connect
 from scheduler.store.functions import Functions
 from tests.lua.keyspace import P, dump
 from tests.lua.shard import Shard
-from tests.oracle import Judgement, judge
+from tests.oracle import Judgement, judge, why_not
 from tests.property.worlds import DEMANDS, WORLDS, Asked, World, seed, unsettle
 
 FAR = 10**15
@@ -170,6 +170,13 @@ class Judged:
         assert ending.value.code == (0 if truth.class_ == "placeable" else 1)
         told(json.loads(said.getvalue()), truth)
 
+    def free_set_is_right(self) -> None:
+        """At rest P:free holds every node that could take a job whatever it requires, and no other."""
+        keys, now = dump(self.shard.client, mask=False), int(self.shard.meta("clock"))
+        anything: dict[str, Any] = {"any_of": [[]], "exclude": []}
+        able = {name for name in keys.get("nodes", {}) if why_not(keys, name, now, anything, set()) is None}
+        assert keys.get("free", set()) == able
+
     def at_rest(self) -> None:
         """Every live node has been heard of under the present configuration, and reaping has run."""
         for name, node in dump(self.shard.client, mask=False).items():
@@ -217,6 +224,7 @@ def test_all_decide_as_the_judge_does(
                 parts.explained_by_redis(asked)
                 parts.claim(asked)
             parts.at_rest()
+            parts.free_set_is_right()
             for asked in demands:
                 parts.explained_by_the_snapshot(asked)
                 parts.explained_over_http(app, asked)

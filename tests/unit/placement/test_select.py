@@ -1,14 +1,17 @@
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.domain.ids import NodeId
+from scheduler.domain.ids import NodeId, PoolName
+from scheduler.domain.pool import Pool
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.placement.eligible import Compiled, compile_demand
 from scheduler.placement.refusal import breakdown
 from scheduler.placement.select import select
+from scheduler.placement.snapshot import Snapshot
 from tests.unit.placement.fleets import demand, fleet, node
 
 NOBODY: frozenset[NodeId] = frozenset()
@@ -67,7 +70,7 @@ def test_a_compiled_demand_is_kept_until_the_structure_changes() -> None:
     assert compiled.get(snapshot, demand("gpu")) is not first
 
 
-def test_every_node_is_counted_once_under_its_first_obstacle() -> None:
+def test_every_node_of_the_tenants_pools_is_counted_once_under_its_first_obstacle() -> None:
     snapshot = fleet(
         node("a", used=4), node("b", "cpu"), node("c", state="cordoned"), node("d", over="cpu"), node("e", pools="x")
     )
@@ -78,8 +81,42 @@ def test_every_node_is_counted_once_under_its_first_obstacle() -> None:
         Reason.MISSING_CAPABILITY: 1,
         Reason.CORDONED: 1,
         Reason.OVERLOADED: 1,
-        Reason.NOT_IN_POOL: 1,
     }
+
+
+def test_a_node_of_a_pool_that_was_not_asked_for_is_counted_as_such() -> None:
+    pools = {PoolName("default"): Pool(), PoolName("x"): Pool()}
+    snapshot = replace(fleet(node("a", pools="default"), node("e", pools="x")), pools=pools)
+    found = breakdown(snapshot, compile_demand(snapshot, demand("other", pool="x")), NOBODY)
+    assert found.reasons == {Reason.NOT_IN_POOL: 1, Reason.MISSING_CAPABILITY: 1}
+
+
+def packed(*used: int, d: int | None = None) -> Snapshot:
+    pools = {PoolName("default"): Pool(strategy="pack", d=d)}
+    return replace(fleet(*(node(f"n{i:03}", used=u) for i, u in enumerate(used))), pools=pools)
+
+
+def test_a_pool_that_packs_offers_its_fullest_nodes_fullest_first() -> None:
+    snapshot = packed(0, 3, 4, 1, 2)
+    found = select(snapshot, compile_demand(snapshot, demand("gpu")), 3, NOBODY, Random(0))
+    assert found.positions == [1, 4, 3]
+    skipping = select(snapshot, compile_demand(snapshot, demand("gpu")), 3, frozenset({NodeId("n001")}), Random(0))
+    assert skipping.positions == [4, 3, 0]
+
+
+def test_draws_of_a_large_pool_that_packs_come_to_know_its_fullest_nodes() -> None:
+    snapshot = packed(*(3 if i in {77, 450} else 2 if i == 200 else 0 for i in range(500)))
+    eligible, rng = compile_demand(snapshot, demand("gpu")), Random(3)
+    for _ in range(400):
+        drawn = select(snapshot, eligible, 3, NOBODY, rng)
+    assert set(drawn.positions[:2]) == {77, 450}
+    assert drawn.positions[2] == 200
+
+
+def test_a_pool_may_say_how_many_candidates_it_wants() -> None:
+    snapshot = packed(*([0] * 40), d=5)
+    eligible = compile_demand(snapshot, demand("gpu"))
+    assert len(select(snapshot, eligible, 3, NOBODY, Random(0)).positions) == 5
 
 
 def test_the_three_classes_of_refusal() -> None:
