@@ -167,13 +167,17 @@ async def test_an_automatic_pool_is_told_with_its_languages(speak: Speaker) -> N
     functions = speak.app.state.engine.functions
     await functions.pools_apply(0, '{"language_pools":{"tenants":["acme"]}}')
     await register(speak, "n1", "none", 1, "semantic:en", "semantic:de")
-    told = (await speak("GET", "/v1/pools/de-en")).body["pool"]
-    assert (told["languages"], told["tenants"], told["selector"], told["members"]) == (["de", "en"], ["acme"], {}, 1)
+    pool = (await speak("GET", "/v1/pools/de-en")).body["pool"]
+    assert (pool["languages"], pool["tenants"], pool["selector"], pool["members"]) == (["de", "en"], ["acme"], {}, 1)
     await speak.refused("DELETE", "/v1/pools/de-en", None, 422, "pool")
     await speak.followed()
     # 503 while the shard is new and its nodes may still be coming back
     assert (await speak("POST", "/v1/jobs", JOB, tenant="acme")).status in {422, 503}, "a request without languages"
     assert (await speak("POST", "/v1/jobs", JOB | {"pool": "de-en"}, tenant="acme")).status == 201
+    await register(speak, "n2", "none", 1, "semantic:en", "semantic:de")
+    spoken = {"services": ["semantic"], "src": "de"}
+    told = (await speak("POST", "/v1/jobs", spoken, tenant="acme")).body
+    assert (told["job"]["pool"], told["job"]["node"]["id"]) == ("de-en", "n2")
 
 
 async def ids(speak: Speaker, tenant: str, query: str = "") -> list[str]:
