@@ -24,11 +24,12 @@ end
 
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
 local function refuse(S, claim, order, complete)
-  local same = claim.structure_version == S.structure_version and claim.config_version == S.config_version
   if claim.look == false then
     if not claim.last then return reply('again', 'page', claim.loads) end
-    complete = same and settle_some(S)
+    complete = settled_as_seen(S, claim)
   end
+  -- a node that was met on the way may have brought a language pool that the order does not have
+  complete = complete and order.config_version == S.config_version
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
   return reply('refused', refusal_class(S, claim, order), claim.loads, S.epoch)
 end
@@ -46,8 +47,7 @@ local function claim_one(S, claim)
   if not order then return reply('denied') end
   claim.loads = {}
   -- that no node offers it is a fact of the structure, if the structure is still the one that the replica saw
-  if claim.offered == false and claim.structure_version == S.structure_version
-    and claim.config_version == S.config_version and settle_some(S) then
+  if claim.offered == false and settled_as_seen(S, claim) then
     return reply('refused', 'impossible', claim.loads, S.epoch)
   end
   local node = session_node(S, claim, order)

@@ -10,6 +10,7 @@ define('pool_put', function(P, id, json)
   check(json and #json <= POOL_BYTES_MAX, 'json', 'must be at most ' .. POOL_BYTES_MAX .. ' bytes')
   local pool = decode_arg(cjson.decode, json, 'json')
   pool_checked(pool, '')
+  local text = stored_checked(pool, 'json')
 
   local S = shard_open(P)
   local pools, count = {}, 0
@@ -22,7 +23,6 @@ define('pool_put', function(P, id, json)
   -- what another pool of a cycle names is this call's fault, too
   fallbacks_checked(pools, function() return '' end)
 
-  local text = pool_text(pool)
   if redis.call('HGET', P .. ':pools', id) == text then return reply('stored', S.config_version) end
   shard_write(S)
   redis.call('HSET', P .. ':pools', id, text)

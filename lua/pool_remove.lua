@@ -1,7 +1,7 @@
 -- pool_remove: take one pool out. Its nodes stay; they leave it with their next heartbeats or claims.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
--- ARGV[1] pool         id; no other pool may name it as a fallback
+-- ARGV[1] pool         id; no other pool nor the language pools may name it as a fallback, nor may it be one of these
 -- Reply   removed | unknown
 -- Cost    O(pools)
 define('pool_remove', function(P, id)
@@ -9,11 +9,17 @@ define('pool_remove', function(P, id)
 
   local S = shard_open(P)
   if redis.call('HEXISTS', P .. ':pools', id) == 0 then return reply('unknown') end
-  for other, pool in pairs(pool_config(S).pools) do
-    for _, fallback in ipairs(pool.fallback) do
-      check(fallback ~= id, 'pool', 'is a fallback of ' .. other .. ': change that one first')
+  local config = pool_config(S)
+  check(not config.pools[id].languages, 'pool', 'is automatic: it goes with its last node')
+  local function spare(other, fallbacks)
+    for _, fallback in ipairs(fallbacks or {}) do
+      check(fallback ~= id, 'pool', 'is a fallback of ' .. other .. ': change that first')
     end
   end
+  for other, pool in pairs(config.pools) do
+    if not pool.languages then spare(other, pool.fallback) end
+  end
+  if config.language_pools then spare('the language pools', config.language_pools.fallback) end
   shard_write(S)
   redis.call('HDEL', P .. ':pools', id)
   config_changed(S)

@@ -4,29 +4,30 @@
 -- ARGV[1] seen         the config_version that the caller has seen; 0 where nothing is configured
 -- ARGV[2] json         {"pools": {name: as in pool_put}, "limits": {cpu_max, gpu_max, mem_max} in percent for nodes
 --                      without a limit of their own (85), "language_pools": {max (50), tenants, fallback, strategy,
---                      priority, d}}; what is left out of limits and language_pools is off or has its default
+--                      priority, d}}; what is left out of limits has its default, and without language_pools there
+--                      are none
 -- Reply   applied <config_version> | changed <config_version>
 -- Cost    O(pools); at most 200 pools and 1 MiB
 local CONFIG_FIELDS = { pools = true, limits = true, language_pools = true }
 local LIMIT_FIELDS = { cpu_max = true, gpu_max = true, mem_max = true }
 local TEMPLATE_FIELDS = { max = true, tenants = true, fallback = true, strategy = true, priority = true, d = true }
 
--- config_arg: pools as name, text, …; limits; the template of language pools or nil
+-- config_arg: pools as name, text, …; the pools by name; limits; the template of language pools or nil
 local function config_arg(json)
   check(json and #json <= 1048576, 'json', 'must be at most 1048576 bytes')
   local config = decode_arg(cjson.decode, json, 'json')
   fields_checked(config, '', CONFIG_FIELDS)
-  local pools, limits, template, stored = config.pools or {}, config.limits or {}, config.language_pools, {}
+  local pools, limits, template, stored = left_out(config.pools, {}), left_out(config.limits, {}),
+    config.language_pools, {}
   check(type(pools) == 'table', 'pools', 'must be an object')
   for name, pool in pairs(pools) do
     id_arg(type(name) == 'string' and name, 'pools')
-    pool_checked(pool, name .. '.')
-    local text = pool_text(pool)
-    check(#text <= POOL_BYTES_MAX, name, 'must be at most ' .. POOL_BYTES_MAX .. ' bytes')
-    stored[#stored + 1], stored[#stored + 2] = name, text
+    pool_checked(pool, 'pools.' .. name .. '.')
+    stored[#stored + 1] = name
+    stored[#stored + 1] = stored_checked(pool, 'pools.' .. name)
     check(#stored <= 2 * POOLS_MAX, 'pools', 'must be at most ' .. POOLS_MAX)
   end
-  fallbacks_checked(pools, function(name) return name .. '.' end)
+  fallbacks_checked(pools, function(name) return 'pools.' .. name .. '.' end)
   fields_checked(limits, 'limits.', LIMIT_FIELDS)
   for name, value in pairs(limits) do
     check(type(value) == 'number' and value >= 0 and value <= 100, 'limits.' .. name, 'must be a number from 0 to 100')
@@ -39,21 +40,23 @@ local function config_arg(json)
       check(pools[name], 'language_pools.fallback', 'names the unknown pool ' .. name)
     end
   end
-  return stored, limits, template
+  return stored, pools, limits, template
 end
 
 define('pools_apply', function(P, seen, json)
   integer_arg(seen, 'seen', 0, 9007199254740992)
-  local stored, limits, template = config_arg(json)
+  local stored, pools, limits, template = config_arg(json)
 
   local S = shard_open(P)
   if S.config_version ~= seen then return reply('changed', S.config_version) end
   shard_write(S)
+  local held = pool_config(S).pools
   redis.call('DEL', P .. ':pools')
+  language_pools_kept(S, held, pools, template)
   for i = 1, #stored, 2 do redis.call('HSET', P .. ':pools', stored[i], stored[i + 1]) end
   redis.call('HDEL', P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools')
-  for name, value in pairs(limits) do redis.call('HSET', P, name, value) end
-  if template then redis.call('HSET', P, 'language_pools', cjson.encode(template)) end
+  for name, value in pairs(limits) do redis.call('HSET', P, name, string.format('%.14g', value)) end
+  if template then redis.call('HSET', P, 'language_pools', template_text(template)) end
   config_changed(S)
   event(S, 'pools_applied', 'pools', #stored / 2)
   return reply('applied', S.config_version)

@@ -3,6 +3,13 @@
 -- Work units that one call may spend on looking, about 0.1 µs each; past them the answer is "again".
 local LOOK_BUDGET, CONSIDER_COST = 10000, 100
 
+local function as_seen(S, claim)
+  return claim.structure_version == S.structure_version and claim.config_version == S.config_version
+end
+
+-- settled_as_seen: structure and configuration are those that the replica saw, also once every node is settled
+local function settled_as_seen(S, claim) return as_seen(S, claim) and settle_some(S) and as_seen(S, claim) end
+
 -- offers: whether the node is indexed under each token of one of the alternatives
 local function offers(S, id, any_of)
   for _, tokens in ipairs(any_of) do

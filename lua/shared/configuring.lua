@@ -22,9 +22,16 @@ local function texts_checked(list, field, most, pattern, length, also)
   return list
 end
 
--- fields_checked: an object with known names only; at is what stands before them in errors, such as 'gold.'
-local function fields_checked(value, at, known)
-  local whole = at == '' and 'json' or string.sub(at, 1, -2)
+-- left_out: the value, or another where there is none; false is a value, and mostly a wrong one
+local function left_out(value, other)
+  if value == nil then return other end
+  return value
+end
+
+-- fields_checked: an object with known names only; at is what stands before them in errors, such as 'selector.', and
+-- whole is what the object is called itself. An empty list is an empty object: the decoder cannot tell them apart.
+local function fields_checked(value, at, known, whole)
+  whole = whole or (at == '' and 'json' or string.sub(at, 1, -2))
   check(type(value) == 'table', whole, 'must be an object')
   for name in pairs(value) do
     local sayable = type(name) == 'string' and #name <= 64 and string.find(name, '^[%w_.-]+$')
@@ -53,10 +60,10 @@ end
 -- pool_checked: one pool by itself
 local function pool_checked(pool, at)
   fields_checked(pool, at, POOL_FIELDS)
-  local selector = pool.selector or {}
+  local selector = left_out(pool.selector, {})
   fields_checked(selector, at .. 'selector.', SELECTOR_FIELDS)
-  local tokens = texts_checked(selector.capabilities or {}, at .. 'selector.capabilities', 64, TOKEN_PATTERN, 128)
-  local labels, count = selector.labels or {}, 0
+  local tokens = texts_checked(left_out(selector.capabilities, {}), at .. 'selector.capabilities', 64, TOKEN_PATTERN, 128)
+  local labels, count = left_out(selector.labels, {}), 0
   check(type(labels) == 'table', at .. 'selector.labels', 'must be an object')
   for name, value in pairs(labels) do
     count = count + 1
@@ -96,6 +103,13 @@ local function list_text(list)
   return '["' .. table.concat(list, '","') .. '"]'
 end
 
+-- choice_text: what choice_checked checks as JSON members; adding 0 makes one of the two zeros
+local function choice_text(pool)
+  return '"tenants":' .. list_text(pool.tenants or { '*' }) .. ',"fallback":' .. list_text(pool.fallback or {})
+    .. ',"strategy":"' .. (pool.strategy or 'spread') .. '","priority":' .. number_text((pool.priority or 0) + 0)
+    .. (pool.d and ',"d":' .. number_text(pool.d) or '')
+end
+
 -- pool_text: the pool as JSON in one fixed form; the letters that are allowed need no escapes
 local function pool_text(pool)
   local selector, labels = pool.selector or {}, {}
@@ -104,10 +118,15 @@ local function pool_text(pool)
   local parts = selector.all and { '"all":true' } or {}
   if #(selector.capabilities or {}) > 0 then parts[#parts + 1] = '"capabilities":' .. list_text(selector.capabilities) end
   if #labels > 0 then parts[#parts + 1] = '"labels":{' .. table.concat(labels, ',') .. '}' end
-  return '{"selector":{' .. table.concat(parts, ',') .. '},"tenants":' .. list_text(pool.tenants or { '*' })
-    .. ',"fallback":' .. list_text(pool.fallback or {}) .. ',"strategy":"' .. (pool.strategy or 'spread')
-    .. '","priority":' .. number_text(pool.priority or 0) .. (pool.d and ',"d":' .. number_text(pool.d) or '')
+  return '{"selector":{' .. table.concat(parts, ',') .. '},' .. choice_text(pool)
     .. (pool.languages and ',"languages":' .. list_text(pool.languages) or '') .. '}'
+end
+
+-- stored_checked: the text of a sound pool, which must not be too long to keep
+local function stored_checked(pool, field)
+  local text = pool_text(pool)
+  check(#text <= POOL_BYTES_MAX, field, 'must be at most ' .. POOL_BYTES_MAX .. ' bytes as it is stored')
+  return text
 end
 
 -- config_changed: from here on every node's pools are to be computed anew. The number never comes twice, also after a

@@ -43,6 +43,7 @@ end
 
 local function structure_changed(S, id)
   node_changed(S, id)
+  S.structure_version = number_text(S.version)
   redis.call('HSET', S.P, 'structure_version', S.version)
   redis.call('HSET', node_key(S.P, id), 'structure', S.version)
 end

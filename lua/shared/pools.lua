@@ -60,7 +60,7 @@ local function pool_order(S, tenant, named, fallback, languages)
   if not config.language_pools then languages = '' end
   local cached = tenant .. ' ' .. named .. (fallback and ' + ' or ' - ') .. languages
   if config.orders[cached] then return config.orders[cached] end
-  local order, pools = { rank = {} }, config.pools
+  local order, pools = { rank = {}, config_version = S.config_version }, config.pools
   if named ~= '' then
     pool_add(order, pools, named, tenant)
     if #order == 0 then return nil end

@@ -14,6 +14,7 @@ _COMMANDS = {
     "explain": "scheduler.cli.explain:explain",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
+    "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",
 }

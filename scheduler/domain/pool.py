@@ -10,7 +10,7 @@ from scheduler.domain.ids import PoolName, Tenant
 Strategy = Literal["spread", "pack"]
 
 
-class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which nodes belong: all of these capabilities and labels; `all` says that an empty selector is meant."""
 
     capabilities: tuple[str, ...] = ()
@@ -19,7 +19,10 @@ class Selector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """One pool's configuration, as stored in `P:pools`; `languages` makes it an automatic one."""
+    """One pool's configuration, as stored in `P:pools`. Without `d` the replica's own number of candidates holds.
+
+    With `languages` it is an automatic one: of the nodes that speak exactly these, for requests within them.
+    """
 
     selector: Selector = Selector()
     tenants: tuple[str, ...] = ("*",)

@@ -4,11 +4,12 @@ import asyncio
 import bisect
 import contextlib
 from collections import Counter
+from itertools import islice
 from typing import Literal
 
 from scheduler.domain.demand import Demand
 from scheduler.domain.explanation import Explanation
-from scheduler.domain.ids import JobId, NodeId
+from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.dispatch import Dispatcher, Verdict
@@ -104,15 +105,26 @@ class Engine:
         await self._waker.wait(job, wait_ms)
         return await self.views.job(job)
 
-    async def nodes(self, after: str, limit: int) -> tuple[list[NodeView], str | None]:
-        """A page of nodes by id, and the id to go on after, or None at the end. Which ids exist is asked first."""
+    async def nodes(self, after: str, limit: int, tenant: Tenant) -> tuple[list[NodeView], str | None]:
+        """A page of the tenant's nodes by id, and the id to go on after, or None at the end.
+
+        Which ids exist is asked first. A node that has just left the tenant's pools makes the page shorter.
+        """
         with contextlib.suppress(FleetError):
             await self.mirror.refresh()
-        ids = self.mirror.snapshot.ids
-        start = bisect.bisect_right(ids, after)
-        page = ids[start : start + limit]
-        more = start + limit < len(ids)
-        return await self.views.nodes(page), page[-1] if more else None
+        snapshot, serving = self.mirror.snapshot, await self.views.serving(tenant)
+        seen = {shape for shape in snapshot.members if not serving.isdisjoint(shape.pools)}
+        start = bisect.bisect_right(snapshot.ids, after)
+        own = (i for i in islice(snapshot.ids, start, None) if snapshot.node(snapshot.positions[i]).shape in seen)
+        page = list(islice(own, limit + 1))
+        nodes = await self.views.nodes(page[:limit])
+        more = len(page) > limit
+        return [node for node in nodes if not serving.isdisjoint(node.pools)], page[limit - 1] if more else None
+
+    async def tenants_node(self, node: NodeId, tenant: Tenant) -> NodeView | None:
+        """The node, or None where it is in no pool that serves the tenant."""
+        view = await self.node(node)
+        return view if view and not (await self.views.serving(tenant)).isdisjoint(view.pools) else None
 
     async def node(self, node: NodeId) -> NodeView | None:
         found = await self.views.nodes([node])

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
-from scheduler.store.views import JobView, NodeAddress, NodeView
+from scheduler.store.views import JobView, NodeAddress, NodeView, PoolView
 
 
 class PlacedJob(msgspec.Struct, frozen=True):
@@ -137,3 +137,15 @@ class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 class MarkedAnswer(msgspec.Struct, frozen=True):
     outcome: Literal["marked"]
     state: str
+
+
+class PoolsAnswer(msgspec.Struct, frozen=True):
+    """Every pool by name, those of languages included."""
+
+    pools: list[PoolView]
+    config_version: int
+
+
+class PoolAnswer(msgspec.Struct, frozen=True):
+    pool: PoolView
+    config_version: int

@@ -14,7 +14,7 @@ from scheduler.http.answers import (
     OutcomeAnswer,
     RegisteredAnswer,
 )
-from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body
+from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem
 from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, offered_in, reported
 from scheduler.store.functions import Beat, Mark
@@ -36,13 +36,13 @@ async def get_nodes(request: Request) -> Response:
     after = request.query_params.get("after", "")
     if after:
         checked_id("after", after)
-    nodes, cursor = await engine.nodes(after, number_query(request, "limit", 100, 1, 200))
+    nodes, cursor = await engine.nodes(after, number_query(request, "limit", 100, 1, 200), tenant_of(request))
     return answer(request, NodesAnswer(nodes, cursor))
 
 
 async def get_node(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    view = await engine.node(_node_id(request))
+    view = await engine.tenants_node(_node_id(request), tenant_of(request))
     if view is None:
         raise _unknown()
     return answer(request, NodeAnswer(view))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from scheduler import __version__
+from scheduler.http.answers import NodeAnswer, NodesAnswer
 from scheduler.http.routes import OPERATIONS, Operation
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -49,7 +50,10 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name in operation.query
     ]
     tenant = {"name": "X-Fleet-Tenant", "in": "header", "schema": {"type": "string", "default": "default"}}
-    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain"))
+    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain")) or operation.answer in {
+        NodesAnswer,
+        NodeAnswer,
+    }
     return [*in_path, *in_query, *([tenant] if asks_tenant else [])]
 
 

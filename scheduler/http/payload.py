@@ -13,7 +13,7 @@ def payload_text(raw: Raw, *, packed: bool) -> str:
     """The payload as JSON text; BadInput where JSON cannot hold it as it is, or the text is over the limit."""
     data = bytes(raw)
     if packed:
-        data = _json_of(data)
+        data = json_of(data, "payload")
     if len(data) > PAYLOAD_MAX_BYTES:
         raise BadInput("payload", f"must be at most {PAYLOAD_MAX_BYTES} bytes as JSON")
     try:
@@ -23,13 +23,14 @@ def payload_text(raw: Raw, *, packed: bool) -> str:
         raise BadInput("payload", f"must be UTF-8: {error}") from error
 
 
-def _json_of(data: bytes) -> bytes:
+def json_of(data: bytes, field: str) -> bytes:
+    """Msgpack as JSON; BadInput on the field where JSON cannot hold it as it is."""
     try:
         value = msgspec.msgpack.decode(data)
         _check(value)
         return msgspec.json.encode(value)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        raise BadInput("payload", f"must be a value that JSON can hold: {error}") from error
+        raise BadInput(field, f"must be a value that JSON can hold: {error}") from error
 
 
 def _check(value: object) -> None:

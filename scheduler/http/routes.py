@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import answers, explain, jobs, nodes, probes, wire
+from scheduler.http import answers, explain, jobs, nodes, pools, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -65,6 +65,12 @@ OPERATIONS = (
               answers.MarkedAnswer, wire.DrainBody, (200, 400, 404, 413, 415), body_required=False),
     Operation("DELETE", "/v1/nodes/{node}", nodes.delete_node, "Take a node out",
               answers.OutcomeAnswer, None, (200, 404, 409)),
+    Operation("GET", "/v1/pools", pools.get_pools, "Every pool with its members", answers.PoolsAnswer),
+    Operation("GET", "/v1/pools/{pool}", pools.get_pool, "One pool", answers.PoolAnswer, None, (200, 404)),
+    Operation("PUT", "/v1/pools/{pool}", pools.put_pool, "Configure a pool; its members follow",
+              answers.PoolAnswer, wire.PoolBody, (200, 400, 409, 413, 415)),
+    Operation("DELETE", "/v1/pools/{pool}", pools.delete_pool, "Take a pool out; its nodes stay",
+              answers.OutcomeAnswer, None, (200, 404)),
     Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json"),
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
     Operation("GET", "/readyz", probes.readyz, "The replica can place jobs", "text/plain"),

@@ -124,6 +124,25 @@ class DrainBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
 
 
+class SelectorBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of these capabilities and labels; or `all`, alone."""
+
+    capabilities: list[TokenText] = []
+    labels: Labels = {}
+    all: bool = False
+
+
+class PoolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pool, for readers of the document; the function that stores it is what judges it."""
+
+    selector: SelectorBody
+    tenants: tuple[str, ...] = ("*",)
+    fallback: list[Id] = []
+    strategy: Literal["spread", "pack"] = "spread"
+    priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
+    d: Annotated[int, Meta(ge=1, le=16)] | UnsetType = UNSET
+
+
 def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, object]:
     """The optional fields that are given, as the functions take them."""
     fields: dict[str, object] = {}

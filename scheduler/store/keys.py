@@ -2,7 +2,7 @@
 
 import re
 
-from scheduler.domain.ids import JobId, NodeId
+from scheduler.domain.ids import JobId, NodeId, PoolName
 from scheduler.errors import BadInput
 
 _NAMESPACE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -29,6 +29,18 @@ def inbox_key(shard: str, node: NodeId) -> str:
 
 def job_key(shard: str, job: JobId) -> str:
     return f"{shard}:job:{job}"
+
+
+def free_key(shard: str) -> str:
+    return f"{shard}:free"
+
+
+def pools_key(shard: str) -> str:
+    return f"{shard}:pools"
+
+
+def pool_key(shard: str, pool: PoolName) -> str:
+    return f"{shard}:pool:{pool}"
 
 
 def events_key(shard: str) -> str:

@@ -7,11 +7,13 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from scheduler.domain.ids import JobId, NodeId
+from scheduler.domain.configuration import Configuration, LanguagePools, Limits
+from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import PRIORITY, JobState
+from scheduler.domain.pool import DEFAULT_POOLS, Pool, Selector, Strategy
 from scheduler.errors import ServerUnavailable
 from scheduler.store.client import heeding_cancel
-from scheduler.store.keys import job_key, leases_key, node_key
+from scheduler.store.keys import free_key, job_key, leases_key, node_key, pool_key, pools_key
 
 
 class NodeAddress(msgspec.Struct, frozen=True):
@@ -58,6 +60,21 @@ class NodeView(msgspec.Struct, frozen=True):
     registered_at_ms: int
 
 
+class PoolView(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool, its members, and those that can take a job now; `languages` is not empty for an automatic one."""
+
+    name: str
+    selector: Selector
+    tenants: tuple[str, ...]
+    fallback: tuple[str, ...]
+    strategy: Strategy
+    priority: int
+    d: int | None
+    languages: tuple[str, ...]
+    members: int
+    free: int
+
+
 def _text(raw: Mapping[bytes, bytes]) -> dict[str, str]:
     return {key.decode(): value.decode("utf-8", "replace") for key, value in raw.items()}
 
@@ -101,6 +118,17 @@ def _node_view(node: NodeId, fields: Mapping[str, str], used: int) -> NodeView:
         incarnation=int(fields["incarnation"]),
         heartbeat_at_ms=int(fields["heartbeat_at_ms"]),
         registered_at_ms=int(fields["registered_at_ms"]),
+    )
+
+
+def _configuration(meta: Sequence[bytes | None], stored: Mapping[str, str]) -> tuple[int, Configuration]:
+    version, language_pools = int(meta[0] or 0), meta[4]
+    held = {PoolName(name): msgspec.json.decode(text, type=Pool) for name, text in stored.items()}
+    named = zip(Limits.__struct_fields__, meta[1:4], strict=True)
+    return version, Configuration(
+        pools=held if version else dict(DEFAULT_POOLS),
+        limits=Limits(**{name: float(value) for name, value in named if value is not None}),
+        language_pools=msgspec.json.decode(language_pools, type=LanguagePools) if language_pools else None,
     )
 
 
@@ -151,6 +179,35 @@ class Views:
         answers = await self._pipeline(commands) if commands else []
         triples = zip(nodes, answers[::2], answers[1::2], strict=True)
         return [_node_view(node, _text(raw), used) for node, raw, used in triples if raw]
+
+    async def configuration(self) -> tuple[int, Configuration]:
+        """The configuration, automatic pools included, and its version, which is read first: it is never too new."""
+        meta, stored = await self._pipeline(
+            [
+                ("HMGET", self._shard, "config_version", *Limits.__struct_fields__, "language_pools"),
+                ("HGETALL", pools_key(self._shard)),
+            ]
+        )
+        return _configuration(meta, _text(stored))
+
+    async def pools(self) -> tuple[int, list[PoolView]]:
+        """The config_version, and every pool by name."""
+        version, configuration = await self.configuration()
+        pools = sorted(configuration.pools.items())
+        commands: list[tuple[str | int, ...]] = []
+        for name, _ in pools:
+            key = pool_key(self._shard, name)
+            commands += [("SCARD", key), ("SINTERCARD", 2, free_key(self._shard), key)]
+        counts = await self._pipeline(commands) if commands else []
+        return version, [
+            PoolView(name=name, members=members, free=free, **msgspec.structs.asdict(pool))
+            for (name, pool), members, free in zip(pools, counts[::2], counts[1::2], strict=True)
+        ]
+
+    async def serving(self, tenant: Tenant) -> frozenset[str]:
+        """The names of the pools that serve the tenant."""
+        _, configuration = await self.configuration()
+        return frozenset(name for name, pool in configuration.pools.items() if pool.serves(tenant))
 
     async def shard(self) -> tuple[dict[str, str], int, int]:
         """The shard's meta, the number of leases and of free nodes."""

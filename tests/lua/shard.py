@@ -1,7 +1,9 @@
 """The raw calls of a test: seeds, claims and time on one shard, with nothing of ours between test and server."""
 
+import json
 from typing import Any, cast
 
+import msgpack
 import redis
 
 from scheduler.domain.demand import demand_from_tokens
@@ -38,6 +40,7 @@ class Shard:
         pool: str | None = None,
         digest: str = "d",
         known: bool = True,
+        languages: str = "",
         **fields: Any,
     ) -> bytes:
         """A claim as a replica with a fresh snapshot packs it (known: it holds the nodes' structure)."""
@@ -53,7 +56,10 @@ class Shard:
             int(self.meta("structure_version")),
             **lists,
         )
-        return pack_claim(JobRequest(JobId(job), digest, demand, **fields), shortlist)
+        packed = pack_claim(JobRequest(JobId(job), digest, demand, **fields), shortlist)
+        if languages:
+            packed = msgpack.packb({**msgpack.unpackb(packed), "languages": languages}, use_bin_type=False)
+        return packed
 
     def claim(self, job: str = "j1", *nodes: str, **fields: Any) -> Reply:
         """One claim; its own answer, without the reply's first word."""
@@ -75,6 +81,24 @@ class Shard:
         fence = self.place(job, node, **fields)
         assert self.call("job_start", job, fence)[0] == b"running"
         return fence
+
+    def put(self, pool: str, **fields: object) -> str:
+        """A configured pool, of every node where it says nothing else; answers the config_version."""
+        text = json.dumps({"selector": {"all": True}} | fields)
+        word, version = self.call("pool_put", pool, text)
+        assert word == b"stored"
+        return cast("str", version.decode())
+
+    def apply(self, pools: dict[str, Any], **more: object) -> str:
+        """The whole configuration in place of the present one; answers the config_version."""
+        answer = self.call("pools_apply", self.meta("config_version"), json.dumps({"pools": pools} | more))
+        assert answer[0] == b"applied"
+        return cast("str", answer[1].decode())
+
+    def beat(self, node: str = "n1", **fields: object) -> None:
+        """A heartbeat of the node's present incarnation."""
+        pairs = [str(word) for pair in fields.items() for word in pair]
+        assert self.call("node_heartbeat", node, self.field(f"node:{node}", "incarnation"), *pairs)[0] == b"ok"
 
     def field(self, key: str, name: str) -> str:
         value = cast("bytes | None", self.client.hget(f"{P}:{key}", name))

@@ -1,5 +1,6 @@
 """Misuse is an error that begins `BADARG <field>` and leaves the keyspace as it was, byte for byte."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -34,9 +35,38 @@ VALID: dict[str, Args] = {
     "job_cancel": ["j1"],
     "reap": ["1"],
     "mirror_read": ["5", "5", "", "1"],
+    "pool_put": ["gold", '{"selector":{"all":true}}'],
+    "pool_remove": ["gold"],
+    "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}'],
+    "explain": ['{"requires":["asr"]}', "0"],
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
-         "job_finish": 3, "job_cancel": 1, "mirror_read": 3}  # fmt: skip
+         "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
+         "explain": 1}  # fmt: skip
+
+
+def wanted(field: str, *values: str) -> list[Any]:
+    return [f'{{"requires":["asr"],"{field}":{value}}}' for value in values]
+
+
+# What a demand to explain may not be; no value that is left out is null, and false is no list.
+ODD_WANTED: dict[str, list[Any]] = {
+    "demand": ["", "{", "7", "null", "[7]", "{}", "[]", '{"requires":["asr"]}x', b"\xff", " " * 300_001, MIB,
+               "[" * 5000, '{"requires":["asr"],"any_of":[["asr"]]}', '{"requires":["asr"],"a b":1}',
+               *(f'{{"requires":{value}}}' for value in ("null", "7", "false", "true", '"asr"', "[]", "{}", "[7]",
+                 "[null]", '["a b"]', '[["asr"]]', '{"a":"asr"}')),
+               *(f'{{"any_of":{value}}}' for value in ("null", "7", "false", "[]", "{}", "[[]]", '["asr"]', "[[7]]",
+                 "[null]", "[" + ",".join(['["a"]'] * 33) + "]", "[" + str(["a"] * 65).replace("'", '"') + "]"))],
+    "tenant": wanted("tenant", "null", "7", "false", '""', '"a b"', '"*"', "[]"),
+    "pool": wanted("pool", "null", "7", "false", '""', '"a b"', "[]"),
+    "fallback": wanted("fallback", "null", "1", '"yes"', "[]"),
+    "all": wanted("all", "null", "1", '"yes"', "{}"),
+    "exclude": wanted("exclude", "null", "7", "false", '"n1"', '{"a":1}', "[7]", "[null]", '["a b"]', '["a","a"]',
+                      str([f"n{number}" for number in range(65)]).replace("'", '"')),
+    "languages": wanted("languages", "null", "7", "false", '"de"', '{"a":1}', "[7]", '["d e"]', '["-de"]',
+                        '["de","de"]', '["a","b","c","d","e","f","g","h","i"]'),
+    "colour": wanted("colour", "1"),
+}  # fmt: skip
 
 
 def replaced(name: str, at: int, values: list[Any], field: str) -> Iterator[tuple[str, Args, str]]:
@@ -72,6 +102,14 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     yield from replaced("mirror_read", 0, ODD_WHOLE, "cursor")
     yield from replaced("mirror_read", 1, ["6", *ODD_WHOLE], "complete")
     yield from replaced("mirror_read", 2, [MIB], "config")
+    for name in ("pool_put", "pool_remove"):
+        yield from replaced(name, 0, ODD_ID, "pool")
+    yield from replaced("pool_put", 1, ["", "{", "7", b"\xff", MIB], "json")
+    yield from replaced("pools_apply", 0, ODD_WHOLE, "seen")
+    yield from replaced("pools_apply", 1, ["", "{", "7", b"\xff", MIB], "json")
+    yield from replaced("explain", 1, ["-1", "1.5", "x", BIG, b"\xff", MIB], "cursor")
+    for field, texts in ODD_WANTED.items():
+        yield from replaced("explain", 0, texts, field)
     yield from replaced("mirror_read", 3, ["0", "201", *ODD_WHOLE], "max")
     for name in ("node_register", "node_heartbeat"):
         for resource in ("cpu", "gpu", "mem"):
@@ -220,7 +258,26 @@ def test_a_claim_that_is_no_map_and_too_many_claims(seeded: Shard) -> None:
 _TEXT = st.one_of(
     st.binary(max_size=20),
     st.text(max_size=20).map(str.encode),
-    st.sampled_from([b"n1", b"j1", b"1", b"cpu", b"slots", b"capabilities", b"labels", b"running", b"drain", b"nan"]),
+    st.sampled_from(
+        [
+            b"n1",
+            b"j1",
+            b"1",
+            b"cpu",
+            b"slots",
+            b"capabilities",
+            b"labels",
+            b"running",
+            b"drain",
+            b"nan",
+            b"gold",
+            b"0",
+            b"{}",
+            b'{"pools":{"a":{}}}',
+            b'{"selector":{"all":true}}',
+            b'{"requires":["gpu"]}',
+        ]
+    ),
 )
 _VALUE = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=8), _TEXT),
@@ -233,7 +290,7 @@ def answered_well(shard: Shard, name: str, args: Args) -> None:
     if not shard.client.exists(f"{P}:node:n1"):
         shard.register()
     said = told(shard, name, *args)
-    assert re.match(r"^(\[b'\w+'|BADARG \w+ \S)", said), said
+    assert re.match(r"^(\[b'\w+'|BADARG [\w.-]+ \S)", said), said
     assert "user_function" not in said
 
 
@@ -251,3 +308,30 @@ def test_no_claim_brings_a_function_to_raise(shard: Shard, changed: dict[str, An
     good = msgpack.unpackb(shard.packed("fuzz", "n1"))
     packed = msgpack.packb({**good, **changed}, use_bin_type=False, unicode_errors="surrogatepass")
     answered_well(shard, "job_claim", [packed])
+
+
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64), st.floats(allow_nan=False), st.text(max_size=8),
+              st.sampled_from(["gold", "*", "asr:zh", "pack", "a b"])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["gold", "a", "labels", "capabilities", "all", "max"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+_FIELDS = ["selector", "tenants", "fallback", "strategy", "priority", "d", "languages", "max", "requires", "any_of",
+           "tenant", "pool", "exclude", "all", "pools", "limits", "language_pools", "cpu_max"]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["pool_put", "pools_apply", "explain"]),
+    given_fields=st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=4),
+    base=st.sampled_from([{}, {"selector": {"all": True}}, {"requires": ["asr"]}, {"pools": {"gold": {}}}]),
+)
+def test_no_json_brings_a_function_to_raise(
+    shard: Shard, name: str, given_fields: dict[str, Any], base: dict[str, Any]
+) -> None:
+    text = json.dumps({**base, **given_fields})
+    first = {"pool_put": ["gold"], "pools_apply": [shard.meta("config_version")], "explain": []}[name]
+    answered_well(shard, name, [*first, text])

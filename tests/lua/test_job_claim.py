@@ -1,7 +1,5 @@
 """job_claim: a slot on the best node by its true state, in one step, or the reason why not."""
 
-import json
-from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -12,9 +10,8 @@ from tests.lua.shard import Shard
 
 
 def configure(shard: Shard, **pools: dict[str, Any]) -> None:
-    """Pools before the first node, in a shard whose epoch is its own: the library keeps configurations by epoch."""
-    shard.client.hset(f"{P}:pools", mapping={name: json.dumps(pool) for name, pool in pools.items()})
-    shard.client.hset(P, mapping={"config_version": 1, "version": 0, "structure_version": 0, "epoch": token_hex(8)})
+    """Exactly these pools, each of every node where it says nothing else."""
+    shard.apply({name: {"selector": {"all": True}} | pool for name, pool in pools.items()})
 
 
 def test_a_claim_writes_lease_job_delivery_and_nothing_else(shard: Shard) -> None:
@@ -165,11 +162,10 @@ def test_isolation_holds_against_a_shortlist_from_an_old_configuration(shard: Sh
     shard.register("n1", labels="tier=gold")
     packed = shard.packed("j1", "n1", tenant="rich")
     assert shard.call("job_claim", packed)[1][4] == b"gold"
-    shard.client.hset(f"{P}:pools", "rest", '{"selector":{"labels":{"tier":"none"}}}')
-    shard.client.hset(P, "config_version", 2)
+    version = shard.put("rest", selector={"labels": {"tier": "none"}})
     assert shard.claim("j2", "n1", known=False) == [b"refused", b"impossible", [-1]]
     state = dump(shard.client)
-    assert (state["pool:gold"], state["settled"], "pool:rest" in state) == ({"n1"}, {"n1": 2.0}, False)
+    assert (state["pool:gold"], state["settled"], "pool:rest" in state) == ({"n1"}, {"n1": float(version)}, False)
 
 
 @pytest.mark.parametrize("pool", ["gold", "nowhere"])

@@ -73,3 +73,29 @@ def test_pools_come_in_order_and_only_those_that_serve(
 ) -> None:
     pool = None if named is None else PoolName(named)
     assert list(pool_order(POOLS, Tenant(tenant), pool, fallback=fallback)) == order
+
+
+SPOKEN = {
+    PoolName("de-en"): Pool(languages=("de", "en"), priority=1, fallback=("rest",)),
+    PoolName("fr"): Pool(languages=("fr",), tenants=("other",)),
+    PoolName("rest"): Pool(priority=-1),
+}
+
+
+@pytest.mark.parametrize(
+    ("languages", "named", "order"),
+    [
+        ((), None, ["rest"]),
+        (("de",), None, ["de-en", "rest"]),
+        (("en", "de"), None, ["de-en", "rest"]),
+        (("de", "fr"), None, ["rest"]),
+        (("fr",), None, ["rest"]),
+        ((), "de-en", ["de-en", "rest"]),
+        (("fr",), "de-en", ["de-en", "rest"]),
+    ],
+)
+def test_an_automatic_pool_is_found_unnamed_only_by_languages_that_it_contains(
+    languages: tuple[str, ...], named: str | None, order: list[str]
+) -> None:
+    pool = None if named is None else PoolName(named)
+    assert list(pool_order(SPOKEN, TENANT, pool, fallback=True, languages=languages)) == order

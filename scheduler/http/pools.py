@@ -1,0 +1,59 @@
+"""The routes under /v1/pools. The function that stores a pool is the one judge of what it may be."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scheduler.domain.ids import PoolName, checked_id
+from scheduler.engine.engine import Engine
+from scheduler.errors import BadInput
+from scheduler.http.answers import OutcomeAnswer, PoolAnswer, PoolsAnswer
+from scheduler.http.body import answer, decoded, is_packed, read_body
+from scheduler.http.payload import json_of
+from scheduler.http.problems import Problem
+
+
+def _pool_name(request: Request) -> PoolName:
+    return PoolName(checked_id("pool", request.path_params["pool"]))
+
+
+async def _told(engine: Engine, name: PoolName) -> PoolAnswer | None:
+    version, pools = await engine.views.pools()
+    return next((PoolAnswer(pool, version) for pool in pools if pool.name == name), None)
+
+
+async def get_pools(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    version, pools = await engine.views.pools()
+    return answer(request, PoolsAnswer(pools, version))
+
+
+async def get_pool(request: Request) -> Response:
+    told = await _told(request.app.state.engine, _pool_name(request))
+    if told is None:
+        raise Problem(404, "Unknown pool", "no pool has this name")
+    return answer(request, told)
+
+
+async def put_pool(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    name, packed, raw = _pool_name(request), is_packed(request), await read_body(request)
+    decoded(raw, dict[str, Any], packed=packed)
+    text = json_of(raw, "body") if packed else raw
+    try:
+        await engine.functions.pool_put(name, text.decode())
+    except BadInput as error:
+        # what the function calls by its argument is the body here
+        raise BadInput("body" if error.field == "json" else error.field, error.what) from error
+    told = await _told(engine, name)
+    if told is None:
+        raise Problem(409, "Removed", "the pool was stored and then removed by another call")
+    return answer(request, told)
+
+
+async def delete_pool(request: Request) -> Response:
+    engine: Engine = request.app.state.engine
+    if await engine.functions.pool_remove(_pool_name(request)) == "unknown":
+        raise Problem(404, "Unknown pool", "no configured pool has this name")
+    return answer(request, OutcomeAnswer("removed"))
