@@ -35,7 +35,7 @@ from scheduler.store.functions import Functions
 from tests.lua.keyspace import P, dump
 from tests.lua.shard import Shard
 from tests.oracle import Judgement, judge, why_not
-from tests.property.worlds import DEMANDS, WORLDS, Asked, World, seed, unsettle
+from tests.property.worlds import DEMANDS, WORLDS, Asked, World, configure, seed, unsettle
 
 FAR = 10**15
 
@@ -81,10 +81,12 @@ class Judged:
         request = JobRequest(
             JobId(f"j{self.jobs}"), "-", demand_of(asked), exclude=frozenset(map(NodeId, asked.exclude))
         )
-        truth = judged(self.shard, asked)
+        before, now = dump(self.shard.client, mask=False), int(self.shard.meta("clock"))
         stale = self.mirror.snapshot
         verdict = self.run(self.dispatcher.place(request))
         self.mirror.snapshot = stale
+        # a node that the claim brings under the configuration may make or end a language pool
+        truth = judge({**before, "pools": dump(self.shard.client).get("pools", {})}, now, asked.want())
         event(truth.class_)
         if isinstance(verdict, Placement):
             placed = verdict.placed.placement
@@ -92,7 +94,7 @@ class Judged:
             assert truth.ranks[placed.node] == min(truth.ranks.values())
             self.shard.call("job_finish", request.id, placed.fence, "succeeded")
         elif isinstance(verdict, Refusal):
-            assert verdict.refusal == truth.class_
+            assert verdict.refusal == truth.class_, (verdict, truth, asked)
         else:
             assert (verdict, truth.class_) == ("denied", "denied")
 
@@ -220,9 +222,11 @@ def test_all_decide_as_the_judge_does(
             runner.run(parts.mirror.refresh())
             # the snapshot that the claims are made from is that of the world before
             unsettle(shard, before, after)
-            for asked in demands:
+            for number, asked in enumerate(demands):
                 parts.explained_by_redis(asked)
                 parts.claim(asked)
+                # no node has heard of the configuration that the next one meets
+                configure(shard, (before, after)[number % 2].config)
             parts.at_rest()
             parts.free_set_is_right()
             for asked in demands:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.lua.keyspace import P
 from tests.lua.shard import Shard
 
-NAMES = ("n0", "n1", "n2", "n3", "n4")
+NAMES = tuple(f"n{number}" for number in range(10))
 OFFERS = (
     "gpu asr:zh",
     "gpu asr:zh tts:en",
@@ -73,23 +73,23 @@ class Asked(NamedTuple):
 
 
 def mostly(good: Any, *others: Any) -> st.SearchStrategy[Any]:
-    return st.sampled_from((good,) * (2 * len(others)) + others)
+    return st.sampled_from((good,) * len(others) + others)
 
 
 NODES = st.builds(
     NodeWorld,
     offers=st.sampled_from(OFFERS),
     tier=st.sampled_from(("gold", "low", "none")),
-    slots=st.integers(1, 2),
-    used=mostly(0, 1, 2),
-    cpu=mostly(10, 60, 90),
+    slots=st.integers(1, 3),
+    used=st.sampled_from((0, 0, 1, 1, 2)),
+    cpu=mostly(10, 10, 60, 90),
     cpu_max=st.sampled_from((None, None, 50, 95)),
-    mark=mostly("", "cordon", "drain"),
-    quarantined=mostly(False, True),
-    fate=mostly("alive", "lapsed", "lost"),
+    mark=mostly("", "", "", "cordon", "drain"),
+    quarantined=mostly(False, False, False, True),
+    fate=mostly("alive", "alive", "lapsed", "lost"),
 )
 SELECTORS = st.sampled_from(
-    ({"all": True}, {"all": True}, {"labels": {"tier": "gold"}}, {"labels": {"tier": "low"}},
+    ({"all": True}, {"labels": {"tier": "gold"}}, {"labels": {"tier": "low"}},
      {"capabilities": ["gpu"]}, {"capabilities": ["asr"], "labels": {"tier": "none"}})
 )  # fmt: skip
 POOL = st.fixed_dictionaries(
@@ -119,7 +119,7 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-WORLDS = st.builds(World, st.dictionaries(st.sampled_from(NAMES), NODES, min_size=2), st.none() | configs())
+WORLDS = st.builds(World, st.dictionaries(st.sampled_from(NAMES), NODES, min_size=5), st.none() | configs())
 
 FORMS = (
     ({"services": ["semantic"], "src": "zh", "tgt": "en"}, [["semantic:zh"]], ["en", "zh"]),
@@ -139,9 +139,9 @@ def demands(draw: st.DrawFn) -> Asked:
     return Asked(
         any_of=any_of,
         tenant=draw(st.sampled_from("ab")),
-        pool=draw(mostly("", "p0", "p1", "p9")),
+        pool=draw(mostly("", "", "p0", "p1", "p9")),
         fallback=draw(mostly(True, False)),
-        exclude=draw(st.sampled_from(([], ["n0"], ["n0", "n2"], ["n1"]))),
+        exclude=draw(mostly([], ["n0", "n1", "n2"], ["n1", "n4", "n7", "n9"])),
         languages=languages,
         form=form,
     )
