@@ -9,8 +9,9 @@ from typing import cast
 
 import redis
 
+from tests.race.audited import P
 from tests.race.pools import OFFERS, POOLS, ask, nodes
-from tests.race.stage import P, Scene, fcall
+from tests.race.stage import Scene, fcall
 
 TIERS, NODES = tuple(POOLS), nodes(1)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event as EventType
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import httpx
@@ -71,7 +71,7 @@ class Scene:
 
 
 Counts = Counter[str]
-Channel = "multiprocessing.Queue[tuple[int, Counter[str]]]"
+Channel: TypeAlias = "multiprocessing.Queue[tuple[int, Counter[str]]]"
 
 
 def fcall(client: redis.Redis, name: str, *args: object) -> list[Any]:
@@ -85,6 +85,11 @@ def register(client: redis.Redis, name: str, fields: dict[str, object]) -> str:
     return str(fcall(client, "node_register", name, *(word for pair in given.items() for word in pair))[1])
 
 
+def _fits(scene: Scene, lease: str, node: str) -> bool:
+    tenant, pool = lease.split(" ")
+    return scene.belongs(tenant, pool, node)
+
+
 def audit(url: str, scene: Scene, over: EventType) -> Counts:
     """From outside: leases beyond slots, P:free at odds with the leases, leases of a tenant outside its pools."""
     script, seen = redis.Redis.from_url(url).register_script(AUDIT), Counts()
@@ -92,7 +97,7 @@ def audit(url: str, scene: Scene, over: EventType) -> Counts:
         for name, (free, slots, *leases) in zip(scene.nodes, script(keys=[P], args=list(scene.nodes)), strict=True):
             seen["bad:oversold"] += len(leases) > int(slots)
             seen["bad:free_is_wrong"] += free != (len(leases) < int(slots))
-            seen["bad:lease_outside"] += sum(not scene.belongs(*lease.decode().split(), name) for lease in leases)
+            seen["bad:lease_outside"] += sum(not _fits(scene, lease.decode(), name) for lease in leases)
         seen["reads"] += 1
         time.sleep(0.002)
     return seen
