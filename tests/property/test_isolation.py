@@ -40,9 +40,9 @@ claim = st.tuples(
     st.sampled_from(HOW),
 )
 steps = st.one_of(
-    *(st.tuples(st.just("put"), st.just(name), config) for name, config in configs.items()),
+    *(st.tuples(st.just("put"), st.just(name), config, st.booleans()) for name, config in configs.items()),
     st.tuples(st.just("remove"), pool),
-    st.tuples(st.just("apply"), st.fixed_dictionaries(configs)),
+    st.tuples(st.just("apply"), st.fixed_dictionaries(configs), st.booleans()),
     st.tuples(st.just("register"), node, tokens, tier),
     st.tuples(st.just("heartbeat"), node, tokens, tier),
     *[st.tuples(st.just("look"))] * 4,
@@ -59,18 +59,20 @@ class Fleet:
         self.snapshot: dict[str, Any] = {}
         self.claims = 0
 
-    def put(self, name: str, config: dict[str, Any]) -> None:
-        self._configured("pool_put", name, json.dumps(config))
+    def put(self, name: str, config: dict[str, Any], fresh: object) -> None:
+        self._configured(fresh, "pool_put", name, json.dumps(config))
 
     def remove(self, name: str) -> None:
-        self._configured("pool_remove", name)
+        self._configured(None, "pool_remove", name)
 
-    def apply(self, pools: dict[str, Any]) -> None:
-        self._configured("pools_apply", self.shard.meta("config_version"), json.dumps({"pools": pools}))
+    def apply(self, pools: dict[str, Any], fresh: object) -> None:
+        self._configured(fresh, "pools_apply", self.shard.meta("config_version"), json.dumps({"pools": pools}))
 
-    def _configured(self, *call: str) -> None:
+    def _configured(self, fresh: object, *call: str) -> None:
         with suppress(redis.ResponseError):  # a fallback that is not there, or a pool that is still fallen back to
             self.shard.call(*call)
+        if fresh:  # the snapshot has the new pools before any node does
+            self.look()
 
     def register(self, name: str, offered: str, label: str) -> None:
         self.incarnations[name] = self.shard.register(
@@ -104,9 +106,7 @@ class Fleet:
             assert self._selects(keys, through, on)
             assert set(requires.split()) <= self._offered(keys, on)
 
-    # by brute force, from the raw keys
-
-    def _offered(self, keys: dict[str, Any], name: str) -> set[str]:
+    def _offered(self, keys: dict[str, Any], name: str) -> set[str]:  # from here on by brute force from the raw keys
         return set(keys.get(f"node:{name}", {}).get("capabilities", "").split())
 
     def _pools(self, keys: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Fleet:
 
 @pytest.mark.timeout(400)  # a failure takes its time to be made small
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -143,7 +143,7 @@ def test_no_claim_lands_outside_the_pools_of_its_tenant(client: redis.Redis, fir
     client.flushall()
     fleet = Fleet(client)
     if first:
-        fleet.apply(first)
+        fleet.apply(first, None)
     for name, offered, label in zip(NODES, ("x", "y", "x y"), "grg", strict=True):
         fleet.register(name, offered, label)
     for name, *args in sequence:
