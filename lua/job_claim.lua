@@ -11,7 +11,7 @@
 --           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
 --           | refused <class> [<used>…] <epoch> | again <why> [<used>…]]…
 -- Cost    a claim from its shortlist about 15 commands; at most about 0.7 ms for the nodes that a whole call shows (512
---         at most) and 1 ms for its looks
+--         at most) and 0.8 ms for its looks
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
 local function refuse(S, claim, order, complete)
   local same = claim.structure_version == S.structure_version and claim.config_version == S.config_version

@@ -2,10 +2,10 @@
 
 -- What one call may spend, in units of about 0.1 µs: on the nodes that it was shown, and on its own looks. What is not
 -- reached within these is not decided: the answer is "again".
-local SHORTLIST_BUDGET, LOOK_BUDGET = 6500, 10000
+local SHORTLIST_BUDGET, LOOK_BUDGET = 6500, 8000
 -- A node of which the snapshot's structure still holds; one that is to be read whole; one to be brought under the
 -- configuration; one command on a set.
-local KNOWN_COST, CONSIDER_COST, BRING_COST, COMMAND_COST = 25, 150, 250, 15
+local KNOWN_COST, CONSIDER_COST, BRING_COST, COMMAND_COST = 25, 150, 250, 20
 
 local function spend(S, cost) S.budget = S.budget - cost end
 
