@@ -47,4 +47,4 @@ fmt: setup ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 race: setup ## many processes contend for the last slots of a fleet
-	$(BIN)/python -m tests.race.last_slots $(ARGS)
+	$(BIN)/python -m tests.race $(ARGS)

@@ -1,7 +1,10 @@
 -- choosing: from a demand to a node by the true state: the shortlist first, then a bounded look by Redis itself.
 
--- Work units that one call may spend on looking, about 0.1 µs each; past them the answer is "again".
-local LOOK_BUDGET, CONSIDER_COST = 10000, 100
+-- What one call may spend, in units of about 0.1 µs: on the nodes that it was shown, and on its own looks. What is not
+-- reached within these is not decided: the answer is "again".
+local SHORTLIST_BUDGET, LOOK_BUDGET = 6500, 8000
+-- A node of which the snapshot's structure still holds; one command on a set.
+local KNOWN_COST, COMMAND_COST = 25, 20
 
 local function as_seen(S, claim)
   return claim.structure_version == S.structure_version and claim.config_version == S.config_version
@@ -10,11 +13,13 @@ end
 -- settled_as_seen: structure and configuration are those that the replica saw, also once every node is settled
 local function settled_as_seen(S, claim) return as_seen(S, claim) and settle_some(S) and as_seen(S, claim) end
 
--- offers: whether the node is indexed under each token of one of the alternatives
+-- offers: whether the node is indexed under each token of one of the alternatives; out of budget it says no
 local function offers(S, id, any_of)
   for _, tokens in ipairs(any_of) do
     local all = true
     for _, token in ipairs(tokens) do
+      spend(S, COMMAND_COST)
+      if S.budget <= 0 then return false end
       all = all and redis.call('SISMEMBER', S.P .. ':cap:' .. token, id) == 1
       if not all then break end
     end
@@ -46,6 +51,7 @@ end
 local function consider(S, claim, order, id, structure, rank, deadline_ms)
   local key = node_key(S.P, id)
   if tonumber(deadline_ms or 0) <= S.now then
+    spend(S, CONSIDER_COST + BRING_COST)
     local node = node_read(S, id)
     if node and node.state ~= 'lost' then node_lose(S, node) end
     return nil
@@ -55,12 +61,14 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
   local known = structure and order[rank] and seen[1] == structure and seen[2] == S.config_version
     and claim.config_version == S.config_version
     and string.find(' ' .. seen[6] .. ' ', ' ' .. order[rank] .. ' ', 1, true)
+  spend(S, known and KNOWN_COST or CONSIDER_COST)
   if not known then
     local node = node_read(S, id)
     if not node then
       redis.call('SREM', S.P .. ':free', id)
       return nil
     end
+    if node.config_version ~= S.config_version then spend(S, BRING_COST) end
     if node_bring(S, node) then return nil end
     rank = pool_rank(node, order)
     if not rank or not offers(S, id, claim.any_of) then return nil end
@@ -74,6 +82,7 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
 end
 
 -- shortlist: the best of the replica's candidates; fills claim.loads with their true used slots, -1 for an unfit one.
+-- Out of budget the rest is left out of the loads, and the claim is cut: not all that it showed was considered.
 local function shortlist(S, claim, order)
   local ids, loads, best = claim.nodes, {}, nil
   claim.loads = loads
@@ -81,6 +90,7 @@ local function shortlist(S, claim, order)
   local free = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids))
   local deadlines = redis.call('ZMSCORE', S.P .. ':nodes', unpack(ids))
   for i, id in ipairs(ids) do
+    if S.budget <= 0 then break end
     loads[i] = -1
     if free[i] == 1 and not claim.excluded[id] then
       local candidate, used = consider(S, claim, order, id, claim.structures[i], claim.ranks[i], deadlines[i])
@@ -88,5 +98,30 @@ local function shortlist(S, claim, order)
       if candidate and better(candidate, best) then best = candidate end
     end
   end
+  claim.cut = S.budget <= 0
   return best
+end
+
+local function session_key(S, claim) return S.P .. ':session:' .. claim.tenant .. ':' .. claim.session end
+
+-- session_node: where affinity sends the job before any shortlist; sets what spread avoids.
+local function session_node(S, claim, order)
+  local node = claim.session and claim.affinity and redis.call('GET', session_key(S, claim))
+  if not node or claim.excluded[node] then return nil end
+  if claim.affinity == 'spread' then
+    claim.avoid = node
+  elseif redis.call('SISMEMBER', S.P .. ':free', node) == 1 then
+    return (consider(S, claim, order, node, nil, nil, redis.call('ZSCORE', S.P .. ':nodes', node)))
+  end
+end
+
+-- proposed: the session's node, or the best of the shortlist. Returns it, and whether it is the session's. This and the
+-- looks have budgets of their own, so that neither uses up the other's.
+local function proposed(S, claim, order)
+  local look_budget = S.budget
+  S.budget = S.shortlist_budget
+  local sticky = session_node(S, claim, order)
+  local node = sticky or shortlist(S, claim, order)
+  S.shortlist_budget, S.budget = S.budget, look_budget
+  return node, sticky
 end

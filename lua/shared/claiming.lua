@@ -40,6 +40,13 @@ local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = te
   deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
   timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), retry_failed = whole_rule(0, 1) }
 
+-- Nodes that the claims of one call may show together: a page, and the shortlists of the others.
+local NODES_MAX = 512
+
+-- Demands come again and again: those that were found sound are kept decoded, up to a bound.
+local DEMANDS_KEPT, DEMAND_KEPT_BYTES = 256, 4096
+local demand_cache = { count = 0, any_of = {} }
+
 -- any_of_checked: the alternatives of a demand: 1 to 32 lists of 1 to 64 tokens
 local function any_of_checked(any_of)
   check(type(any_of) == 'table' and #any_of >= 1 and #any_of <= 32, 'demand', 'must have 1 to 32 lists in any_of')
@@ -47,6 +54,17 @@ local function any_of_checked(any_of)
     check(type(tokens) == 'table' and #tokens >= 1 and #tokens <= 64, 'demand', 'must have lists of 1 to 64 tokens')
     for _, token in ipairs(tokens) do check(TOKEN.holds(token), 'demand', TOKEN.what) end
   end
+  return any_of
+end
+
+-- demand_arg: the alternatives of a demand in JSON; callers only read them
+local function demand_arg(text)
+  local any_of = demand_cache.any_of[text]
+  if any_of then return any_of end
+  any_of = any_of_checked(decode_arg(cjson.decode, text, 'demand').any_of)
+  if #text > DEMAND_KEPT_BYTES then return any_of end
+  if demand_cache.count >= DEMANDS_KEPT then demand_cache = { count = 0, any_of = {} } end
+  demand_cache.any_of[text], demand_cache.count = any_of, demand_cache.count + 1
   return any_of
 end
 
@@ -59,15 +77,23 @@ local function claim_arg(value)
     check(rule.holds(given), name, rule.what)
   end
   for _, name in ipairs(CLAIM_NEEDS) do check(claim[name] ~= nil, name, 'is missing') end
-  claim.any_of, claim.excluded = any_of_checked(decode_arg(cjson.decode, claim.demand, 'demand').any_of),
-    word_set(claim.exclude)
+  claim.any_of, claim.excluded = demand_arg(claim.demand), word_set(claim.exclude)
   if claim.exclude == '' then claim.exclude = nil end
   return claim
 end
 
-local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
+local function claims_arg(...)
+  local claims, shown = { ... }, 0
+  check(#claims >= 1 and #claims <= 16, 'claim', 'must be 1 to 16 a call')
+  for i, packed in ipairs(claims) do
+    claims[i] = claim_arg(packed)
+    shown = shown + #claims[i].nodes
+    check(shown <= NODES_MAX, 'nodes', 'must be at most ' .. NODES_MAX .. ' in all claims of a call')
+  end
+  return claims
+end
 
-local function session_key(S, claim) return S.P .. ':session:' .. claim.tenant .. ':' .. claim.session end
+local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 
 -- job_fields: what a job needs besides its claim; what is left out has the default that this library names.
 local JOB_OPTIONS = { 'payload', 'ack_ms', 'timeout_ms', 'max_attempts', 'retry_failed', 'priority', 'deliver', 'session',

@@ -125,13 +125,22 @@ local function node_bring(S, node)
   return not node_settle(S, node, true)
 end
 
--- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet, up to 32. Returns
--- whether all of them are settled now, and how many were not.
+-- What reading a node whole and bringing it under the configuration cost, in units of about 0.1 µs of S.budget, which is
+-- what this call may still spend.
+local CONSIDER_COST, BRING_COST = 150, 250
+
+local function spend(S, cost) S.budget = S.budget - cost end
+
+-- settle_some: bring in nodes that no heartbeat has brought under the current configuration yet, within the budget.
+-- Returns whether all of them are settled now.
 local function settle_some(S)
   local below = '(' .. S.config_version
-  local unsettled = redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)
-  for _, id in ipairs(unsettled) do node_bring(S, node_read(S, id)) end
-  return #unsettled < 32 or redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0, #unsettled
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
+    if S.budget <= 0 then return false end
+    spend(S, CONSIDER_COST + BRING_COST)
+    node_bring(S, node_read(S, id))
+  end
+  return redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0
 end
 
 -- leases_orphan: the node is gone or is another process now: what it held waits for reaping under its incarnation.

@@ -1,6 +1,7 @@
 -- reaping: what time ends: heartbeats that lapsed, leases overdue, and the leases of nodes that are gone.
 
 local LOST_KEPT_MS, TOMBSTONE_KEPT_MS = 600000, 600000
+local SETTLE_BUDGET = 8000
 
 -- node_lose: the node's heartbeat lapsed. It stays known and indexed until it is removed.
 local function node_lose(S, node)
@@ -107,6 +108,7 @@ local function reap_due(S, max)
   reap_quarantines(S, max)
   reap_tombstones(S, max)
   -- lost nodes send no heartbeat that would do it
+  S.budget = SETTLE_BUDGET
   settle_some(S)
   return nodes, ended, ended
 end

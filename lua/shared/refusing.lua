@@ -12,8 +12,10 @@ end
 -- replica answers from its snapshot).
 local function refusal_class(S, claim, order)
   for i, id in ipairs(claim.nodes) do
-    local node = i <= 3 and node_read(S, id)
-    if node and not claim.excluded[id] then
+    if i > 3 or S.budget <= 0 then break end
+    local node = not claim.excluded[id] and node_read(S, id)
+    spend(S, CONSIDER_COST)
+    if node then
       node_bring(S, node)
       if pool_rank(node, order) and offers(S, id, claim.any_of) and alive_and_ready(S, id) then return 'overloaded' end
     end
@@ -24,10 +26,12 @@ local function refusal_class(S, claim, order)
       local keys = offering(S, pool, tokens)
       if not keys then return 'unknown' end
       for _, id in ipairs(redis.call('SINTER', unpack(keys))) do
-        S.budget = S.budget - CONSIDER_COST
-        if S.budget <= 0 then return 'unknown' end
         class = 'unavailable'
-        if not claim.excluded[id] and alive_and_ready(S, id) then return 'overloaded' end
+        if not claim.excluded[id] then
+          spend(S, CONSIDER_COST)
+          if S.budget <= 0 then return 'unknown' end
+          if alive_and_ready(S, id) then return 'overloaded' end
+        end
       end
     end
   end

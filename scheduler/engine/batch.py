@@ -6,7 +6,7 @@ from collections import deque
 from scheduler.domain.job import JobRequest
 from scheduler.errors import Overrun
 from scheduler.store.codec import Answer, Shortlist
-from scheduler.store.functions import CLAIMS_MAX, Functions
+from scheduler.store.functions import CLAIMS_MAX, NODES_MAX, Functions
 
 CALLS_MAX = 4
 QUEUED_MAX = 2_048
@@ -36,12 +36,26 @@ class ClaimBatcher:
     def _send(self) -> None:
         self._woken = False
         while self._queue and len(self._calls) < CALLS_MAX:
-            taken = [self._queue.popleft() for _ in range(min(CLAIMS_MAX, len(self._queue)))]
-            batch = [claim for claim in taken if not claim[2].cancelled()]
+            batch = self._take()
             if batch:
                 call = asyncio.create_task(self._call(batch))
                 self._calls.add(call)
                 call.add_done_callback(self._returned)
+
+    def _take(self) -> list[tuple[JobRequest, Shortlist, asyncio.Future[Answer]]]:
+        """The oldest claims that fit into one call; those whose callers have gone are dropped."""
+        batch: list[tuple[JobRequest, Shortlist, asyncio.Future[Answer]]] = []
+        shown = 0
+        while self._queue and len(batch) < CLAIMS_MAX:
+            shown += len(self._queue[0][1].nodes)
+            if batch and shown > NODES_MAX:
+                break
+            claim = self._queue.popleft()
+            if claim[2].cancelled():
+                shown -= len(claim[1].nodes)
+            else:
+                batch.append(claim)
+        return batch
 
     def _returned(self, call: "asyncio.Task[None]") -> None:
         self._calls.discard(call)

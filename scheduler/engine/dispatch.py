@@ -17,7 +17,7 @@ from scheduler.placement.select import Candidates, excluded_positions, select
 from scheduler.placement.snapshot import Snapshot
 from scheduler.store.codec import Again, Answer, Exists, Placed, Refused, Shortlist
 
-PAGE = 512
+PAGE = 256
 _RETRY_AFTER_MS = {
     RefusalClass.OVERLOADED: 1_000,
     RefusalClass.UNAVAILABLE: 3_000,

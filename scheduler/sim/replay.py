@@ -36,7 +36,10 @@ class ReplayPlan:
 
 @dataclass
 class Report:
-    """What became of the requests; latencies are those of placements, in ms."""
+    """What became of the requests; latencies are those of placements, in ms.
+
+    `lost` counts jobs whose attempt was over before its end was told: their node was lost on the way.
+    """
 
     requests: int = 0
     placed: int = 0
@@ -44,6 +47,7 @@ class Report:
     refused: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     conflicts: int = 0
+    lost: int = 0
     finish_failed: int = 0
     latencies_ms: list[float] = field(default_factory=list)
     nodes: Counter[str] = field(default_factory=Counter)
@@ -69,6 +73,7 @@ class Report:
             "refused_by_class": dict(self.refused),
             "refused_by_reason": dict(self.reasons),
             "failed": self.failed,
+            "lost": self.lost,
             "finish_failed": self.finish_failed,
             "conflicts": self.conflicts,
             "latency_ms": quantiles,
@@ -153,7 +158,24 @@ class Replay:
         await asyncio.sleep(service_s)
         finish = {"fence": job["fence"], "outcome": "succeeded"}
         ended = await self._post(client, f"/v1/jobs/{job['id']}/finish", finish)
-        if ended is None or ended[0] != 200:
+        if ended is None:
+            self.report.finish_failed += 1
+        elif ended != (200, {"outcome": "finished"}):
+            await self._count_unfinished(client, job)
+
+    async def _count_unfinished(self, client: aiohttp.ClientSession, job: dict[str, Any]) -> None:
+        """A job whose end came too late: lost with its node, ended by an earlier telling of ours, or failed."""
+        held: dict[str, Any] = {}
+        for _ in range(3):
+            try:
+                async with self._room, client.get(f"{next(self._urls)}/v1/jobs/{job['id']}") as answer:
+                    held = (await answer.json(content_type=None)).get("job", {})
+                break
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                await asyncio.sleep(0.05)
+        if held.get("reason") == "node_lost" or held.get("fence", job["fence"]) != job["fence"]:
+            self.report.lost += 1
+        elif held.get("state") != "succeeded":
             self.report.finish_failed += 1
 
     def _count(

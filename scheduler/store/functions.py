@@ -14,7 +14,8 @@ from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, rea
 from scheduler.store.explained import ExplainedPage, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
-CLAIMS_MAX = 16
+# of one call: claims, and the nodes that they show together
+CLAIMS_MAX, NODES_MAX = 16, 512
 
 Mark = Literal["cordon", "uncordon", "drain"]
 

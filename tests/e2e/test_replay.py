@@ -1,8 +1,10 @@
 """`fleet replay`: what it reports is what Redis recorded, and a bad file is told by name, line and column."""
 
+import asyncio
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import redis
 
 from scheduler.cli.main import main
-from tests.e2e.conftest import FLEET, P, Replicas, register
+from scheduler.sim.replay import Replay, ReplayPlan, Report
+from scheduler.sim.trace import Request
+from tests.e2e.conftest import FLEET, P, Replicas, fcall, register
 
 HEADER = "arrival_ms,session,input_tokens,output_tokens"
 ROWS = 60
@@ -22,6 +26,11 @@ def trace(folder: Path) -> Path:
     rows = [f"{i * 2_000},s{i % 7 if i % 3 else ''},20000,550" for i in range(ROWS)]
     file.write_text("\n".join([HEADER, *rows, ""]), "utf-8")
     return file
+
+
+def recorded_ids(client: redis.Redis) -> list[str]:
+    keys: Any = client.keys(f"{P}:job:*")
+    return [key.decode().removeprefix(f"{P}:job:") for key in keys]
 
 
 def recorded_jobs(client: redis.Redis) -> list[dict[str, str]]:
@@ -84,3 +93,53 @@ def test_a_malformed_file_is_told_by_line_and_column(
     file = tmp_path / "trace.csv"
     file.write_text(text, "utf-8")
     assert refusal(file, capsys) == f"fleet: Bad input: {file}{said}"
+
+
+def replayed(urls: list[str], requests: int, service_s: float, meddle: Callable[[], None]) -> dict[str, object]:
+    """A replay whose jobs all run for service_s, with something done once all of them are placed."""
+    plan = ReplayPlan(tuple(urls), 1, ("gpu",), output_rate=1 / service_s)
+    done = False
+
+    def progress(report: Report) -> None:
+        nonlocal done
+        if report.placed == requests and not done:
+            done = True
+            meddle()
+
+    return asyncio.run(Replay(plan, [Request(0, "", 0, 1)] * requests, progress).run())
+
+
+def test_jobs_of_a_lost_node_are_counted_as_lost_and_fail_nothing(client: redis.Redis, replicas: Replicas) -> None:
+    register(client, "stays", "gpu", slots=2)
+    register(client, "goes", "gpu", slots=2)
+    urls = replicas(2)
+
+    def lose() -> None:
+        client.zadd(f"{P}:nodes", {"goes": 1})
+        assert fcall(client, "reap")[:2] == ["reaped", 1]
+
+    report = replayed(urls, 4, 0.5, lose)
+    assert (report["placed"], report["lost"], report["finish_failed"]) == (4, 2, 0)
+    assert Counter(job["state"] for job in recorded_jobs(client)) == {"succeeded": 2, "failed": 2}
+
+
+def test_an_attempt_that_another_has_followed_is_lost(client: redis.Redis, replicas: Replicas) -> None:
+    register(client, "n1", "gpu", slots=2)
+
+    def follow() -> None:
+        for job in recorded_ids(client):
+            client.hincrby(f"{P}:job:{job}", "fence", 1)
+
+    report = replayed(replicas(1), 2, 0.5, follow)
+    assert (report["lost"], report["finish_failed"]) == (2, 0)
+
+
+def test_a_job_that_ended_otherwise_than_told_is_a_failure(client: redis.Redis, replicas: Replicas) -> None:
+    register(client, "n1", "gpu", slots=2)
+
+    def cancel() -> None:
+        for job in recorded_ids(client):
+            assert fcall(client, "job_cancel", job) == ["cancelled"]
+
+    report = replayed(replicas(1), 2, 0.5, cancel)
+    assert (report["lost"], report["finish_failed"]) == (0, 2)

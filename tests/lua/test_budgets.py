@@ -1,0 +1,88 @@
+"""What a refusal may cost at most: the commands of the dearest claims, and what is answered past the budget."""
+
+import json
+
+import msgpack
+import pytest
+import redis
+
+from tests.lua.shard import Shard
+from tests.lua.test_commands import counted
+
+STALE = 200
+
+
+@pytest.fixture
+def fleet(shard: Shard) -> list[str]:
+    """Idle nodes that offer one half of a demand each, and one that offers another token."""
+    names = [f"n{i}" for i in range(STALE)]
+    for i, name in enumerate(names):
+        shard.register(name, "ab"[i % 2], slots=4)
+    shard.register("other", "c", slots=20)
+    return names
+
+
+def test_a_page_of_stale_nodes_ends_at_the_budget(shard: Shard, fleet: list[str]) -> None:
+    page = shard.packed("j1", *fleet, requires="a b", known=False, look=False, last=True)
+    made = counted(shard, "job_claim", page)
+    # 37 nodes are considered, each with two reads of it and one or two of what it offers
+    assert made == {"hmget": 2 + 2 * 37, "time": 1, "smismember": 1, "zmscore": 1, "sismember": 54}
+    answer = shard.claim("j1", *fleet, requires="a b", known=False, look=False, last=True)
+    assert (answer[:2], len(answer[2])) == ([b"again", b"budget"], 37)
+
+
+def test_pages_that_share_a_call_share_its_budget(shard: Shard, fleet: list[str]) -> None:
+    pages = [shard.packed(f"j{i}", *fleet, requires="a b", known=False, look=False) for i in range(2)]
+    assert sum(counted(shard, "job_claim", *pages).values()) == 133 + 3
+    answers = shard.call("job_claim", *pages)[1:]
+    assert [answer[:2] for answer in answers] == [[b"again", b"budget"]] * 2
+    assert answers[1][2] == []
+
+
+def test_sixteen_stale_shortlists_cost_no_more_than_a_page(shard: Shard, fleet: list[str]) -> None:
+    claims = [shard.packed(f"j{i}", *fleet[:16], requires="a b", known=False) for i in range(16)]
+    made = counted(shard, "job_claim", *claims)
+    # the random nodes of the looks lack one token or two
+    assert sum(made.values()) <= 400
+
+
+def test_thirty_two_alternatives_cost_no_more_than_the_budgets(shard: Shard, fleet: list[str]) -> None:
+    any_of = [["a", "b", f"no{i}"] for i in range(32)]
+    claim = msgpack.unpackb(shard.packed("j1", *fleet[:16], requires="a b", known=False))
+    claim |= {"demand": json.dumps({"any_of": any_of})}
+    made = counted(shard, "job_claim", msgpack.packb(claim, use_bin_type=False))
+    assert sum(made.values()) <= 800
+
+
+def test_a_page_of_nodes_as_the_snapshot_has_them_is_seen_whole(shard: Shard, fleet: list[str]) -> None:
+    for i in range(STALE):
+        shard.call("node_mark", f"n{i}", "cordon")
+    answer = shard.claim("j1", *fleet, requires="a", look=False, last=True)
+    assert (answer[0], answer[2]) == (b"refused", [-1] * STALE)
+
+
+def test_a_look_that_ran_out_leaves_other_claims_of_the_call_their_shortlists(
+    shard: Shard, client: redis.Redis, fleet: list[str]
+) -> None:
+    client.sadd("fleet:{0}:free", *(f"gone{i}" for i in range(4_000)))
+    client.sadd("fleet:{0}:pool:default", *(f"gone{i}" for i in range(4_000)))
+    client.sadd("fleet:{0}:cap:big", *(f"gone{i}" for i in range(4_000)))
+    dear = shard.packed("j1", requires="big")
+    cheap = [shard.packed(f"k{i}", "other", *fleet[:2], requires="c") for i in range(15)]
+    answers = shard.call("job_claim", dear, *cheap)[1:]
+    assert [answer[0] for answer in answers] == [b"again", *[b"placed"] * 15]
+
+
+def test_claims_of_one_call_show_at_most_512_nodes(shard: Shard) -> None:
+    page = shard.packed("j1", *["n1"] * 256, look=False)
+    assert shard.call("job_claim", page, page)[0] == b"claimed"
+    with pytest.raises(redis.ResponseError, match=r"^BADARG nodes must be at most 512 in all claims of a call$"):
+        shard.call("job_claim", page, page, shard.packed("j2", "n1"))
+
+
+def test_a_demand_means_the_same_however_many_others_were_seen(shard: Shard) -> None:
+    shard.register("n1", "t0 t1", slots=1_000)
+    for turn in range(2):
+        for i in range(300):
+            answer = shard.claim(f"j{turn}.{i}", "n1", requires=f"t{i}", known=False)
+            assert answer[0] == (b"placed" if i < 2 else b"refused")
