@@ -10,8 +10,10 @@ define('job_cancel', function(P, id)
   local S = shard_open(P)
   local job = job_read(S, id)
   if not job then return reply('unknown') end
-  if not job_leased(job) then return reply('duplicate') end
+  local waits = job.state == 'pending'
+  if not waits and not job_leased(job) then return reply('duplicate') end
   shard_write(S)
-  job_end(S, job, 'cancelled', 'cancelled', '', lease_end(S, job))
+  if waits then queue_leave(S, id, job.queue) else lease_end(S, job) end
+  job_end(S, job, 'cancelled', 'cancelled', '')
   return reply('cancelled')
 end, { 'allow-oom' }, 1)

@@ -5,11 +5,13 @@
 --                      config_version, structure_version, nodes, structures, ranks (the shortlist, aligned), offered
 --                      (false: the snapshot knows no node that offers it), look (false: the caller pages through all
 --                      its eligible nodes), last (that page is the last), exclude "<node> …"; optional: languages, session,
---                      affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts, retry_failed
+--                      affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts, retry_failed,
+--                      wait_ms (if it is refused, but for being impossible, it waits)
 -- Reply   claimed [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
 --             <its used before> <its slots>
 --           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
---           | refused <class> [<used>…] <epoch> | again <why> [<used>…]]…
+--           | refused <class> [<used>…] <epoch> | again <why> [<used>…]
+--           | waiting <job> [<used>…] | crowded demands|jobs|tenant [<used>…]]…
 -- Cost    a claim from its shortlist about 15 commands; at most about 0.7 ms for the nodes that a whole call shows (512
 --         at most) and 0.8 ms for its looks
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
@@ -22,7 +24,13 @@ local function refuse(S, claim, order, complete)
   -- a node that was met on the way may have brought a language pool that the order does not have
   complete = complete and order.config_version == S.config_version
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
-  return reply('refused', refusal_class(S, claim, order), claim.loads, S.epoch)
+  local class = refusal_class(S, claim, order)
+  if not claim.wait_ms or class == 'impossible' then return reply('refused', class, claim.loads, S.epoch) end
+  local limit = queue_join(S, claim, claim.wait_ms)
+  if limit then return reply('crowded', limit, claim.loads) end
+  redis.call('HSET', job_key(S.P, claim.id), unpack(job_create(S, claim)))
+  event(S, 'job_waiting', 'job', claim.id, 'tenant', claim.tenant, 'reason', class)
+  return reply('waiting', claim.id, claim.loads)
 end
 
 local function claim_one(S, claim)

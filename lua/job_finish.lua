@@ -28,22 +28,22 @@ define('job_finish', function(P, id, fence, outcome, result)
   if not job then return reply('unknown') end
   if job.fence == fence and job_leased(job) then
     shard_write(S)
+    if result and #result > 1024 and memory_full() then
+      result = ''
+      redis.call('HSET', job_key(P, id), 'result_dropped', 'memory_full')
+    end
+    -- before its slot is free, or a waiting job would get it
+    if outcome == 'failed' then node_blame(S, job.node, job.incarnation, 'handler_failed') end
+    if outcome == 'succeeded' then node_praise(S, job.node, job.incarnation) end
     redis.call('ZREM', P .. ':leases', id)
     inbox_forget(S, job)
     slot_free(S, job.node, id)
     if outcome == 'released' then
-      attempt_end(S, job, 'released', false)
+      attempt_end(S, job, 'released')
+    elseif outcome == 'failed' and redis.call('HGET', job_key(P, id), 'retry_failed') == '1' then
+      attempt_end(S, job, 'handler_failed', result)
     else
-      if result and #result > 1024 and memory_full() then
-        result = ''
-        redis.call('HSET', job_key(P, id), 'result_dropped', 'memory_full')
-      end
-      if outcome == 'failed' then
-        node_blame(S, job.node, job.incarnation, 'handler_failed')
-      else
-        node_praise(S, job.node, job.incarnation)
-      end
-      job_end(S, job, outcome, outcome == 'failed' and 'handler_failed' or '', result or '', false)
+      job_end(S, job, outcome, outcome == 'failed' and 'handler_failed' or '', result or '')
     end
     return reply('finished')
   end

@@ -36,6 +36,7 @@ define('node_register', function(P, id, ...)
     if values[limit] then redis.call('HSET', node_key(P, id), limit, values[limit]) end
   end
   redis.call('ZREM', P .. ':quarantined', id)
+  redis.call('ZREM', P .. ':lost', id)
   redis.call('ZADD', P .. ':nodes', number_text(S.now + ttl_ms), id)
 
   index_move(P .. ':cap:', id, token_set(old and old.capabilities), token_set(values.capabilities))

@@ -4,11 +4,11 @@
 -- ARGV[1] seen         the config_version that the caller has seen; 0 where nothing is configured
 -- ARGV[2] json         {"pools": {name: as in pool_put}, "limits": {cpu_max, gpu_max, mem_max} in percent for nodes
 --                      without a limit of their own (85), "language_pools": {max (50), tenants, fallback, strategy,
---                      priority, d}}; what is left out of limits has its default, and without language_pools there
+--                      priority, d}, "weights": {tenant: 1 to 100, its turns in the queues (1)}}; what is left out of limits has its default, and without language_pools there
 --                      are none
 -- Reply   applied <config_version> | changed <config_version>
 -- Cost    O(pools); at most 200 pools and 1 MiB
-local CONFIG_FIELDS = { pools = true, limits = true, language_pools = true }
+local CONFIG_FIELDS = { pools = true, limits = true, language_pools = true, weights = true }
 local LIMIT_FIELDS = { cpu_max = true, gpu_max = true, mem_max = true }
 local TEMPLATE_FIELDS = { max = true, tenants = true, fallback = true, strategy = true, priority = true, d = true }
 
@@ -32,6 +32,7 @@ local function config_arg(json)
   for name, value in pairs(limits) do
     check(type(value) == 'number' and value >= 0 and value <= 100, 'limits.' .. name, 'must be a number from 0 to 100')
   end
+  local weights = weights_text(left_out(config.weights, {}))
   if template ~= nil then
     fields_checked(template, 'language_pools.', TEMPLATE_FIELDS)
     whole_checked(template.max, 'language_pools.max', 1, LANGUAGE_POOLS_MAX)
@@ -40,12 +41,12 @@ local function config_arg(json)
       check(pools[name], 'language_pools.fallback', 'names the unknown pool ' .. name)
     end
   end
-  return stored, pools, limits, template
+  return stored, pools, limits, template, weights
 end
 
 define('pools_apply', function(P, seen, json)
   integer_arg(seen, 'seen', 0, 9007199254740992)
-  local stored, pools, limits, template = config_arg(json)
+  local stored, pools, limits, template, weights = config_arg(json)
 
   local S = shard_open(P)
   if S.config_version ~= seen then return reply('changed', S.config_version) end
@@ -54,9 +55,10 @@ define('pools_apply', function(P, seen, json)
   redis.call('DEL', P .. ':pools')
   language_pools_kept(S, held, pools, template)
   for i = 1, #stored, 2 do redis.call('HSET', P .. ':pools', stored[i], stored[i + 1]) end
-  redis.call('HDEL', P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools')
+  redis.call('HDEL', P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools', 'weights')
   for name, value in pairs(limits) do redis.call('HSET', P, name, string.format('%.14g', value)) end
   if template then redis.call('HSET', P, 'language_pools', template_text(template)) end
+  if weights then redis.call('HSET', P, 'weights', weights) end
   config_changed(S)
   event(S, 'pools_applied', 'pools', #stored / 2)
   return reply('applied', S.config_version)

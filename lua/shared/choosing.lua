@@ -47,13 +47,19 @@ local function better(a, b)
   return a.load < b.load
 end
 
+-- still_held: a job that is placed again goes neither where an attempt of it still holds a slot, nor to the incarnation
+-- that handed it back.
+local function still_held(S, claim, id, incarnation)
+  return redis.call('ZSCORE', leases_key(S.P, id), claim.id) or claim.released_by == id .. ':' .. incarnation
+end
+
 -- consider: a member of P:free as a candidate by its true state, or nil. A lapsed node that is met is taken out.
 local function consider(S, claim, order, id, structure, rank, deadline_ms)
   local key = node_key(S.P, id)
   if tonumber(deadline_ms or 0) <= S.now then
     spend(S, CONSIDER_COST + BRING_COST)
     local node = node_read(S, id)
-    if node and node.state ~= 'lost' then node_lose(S, node) end
+    if node then node_lapse(S, node) end
     return nil
   end
   local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint', 'pools')
@@ -74,7 +80,7 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
     if not rank or not offers(S, id, claim.any_of) then return nil end
   end
   local used, slots = node_used(S, id), tonumber(seen[3])
-  if used >= slots or (claim.retried and redis.call('ZSCORE', leases_key(S.P, id), claim.id)) then return nil, used end
+  if used >= slots or (claim.retried and still_held(S, claim, id, seen[4])) then return nil, used end
   local pool = order[rank]
   return { id = id, rank = rank, pool = pool, used = used, slots = slots, load = used / slots,
     pack = pool_config(S).pools[pool].strategy == 'pack', avoided = id == claim.avoid,

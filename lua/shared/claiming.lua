@@ -38,7 +38,7 @@ local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = te
   ranks = list_rule(whole_rule(1, 1000000)), offered = FLAG, look = FLAG, last = FLAG,
   session = text_rule(128, '^%w[%w._:-]*$'), affinity = choice_rule('sticky', 'spread'), payload = text_rule(262144),
   deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
-  timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), retry_failed = whole_rule(0, 1) }
+  timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), wait_ms = DURATION_MS, retry_failed = whole_rule(0, 1) }
 
 -- Nodes that the claims of one call may show together: a page, and the shortlists of the others.
 local NODES_MAX = 512
@@ -97,11 +97,13 @@ local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 
 -- job_fields: what a job needs besides its claim; what is left out has the default that this library names.
 local JOB_OPTIONS = { 'payload', 'ack_ms', 'timeout_ms', 'max_attempts', 'retry_failed', 'priority', 'deliver', 'session',
-  'affinity', 'exclude' }
+  'affinity', 'exclude', 'languages', 'wait_ms' }
 
 local function job_create(S, claim)
   local written = { 'tenant', claim.tenant, 'demand', claim.demand, 'digest', claim.digest,
     'created_at_ms', number_text(S.time_ms) }
+  if claim.pool ~= '' then written[#written + 1], written[#written + 2] = 'asked_pool', claim.pool end
+  if claim.fallback == false then written[#written + 1], written[#written + 2] = 'fallback', '0' end
   for _, name in ipairs(JOB_OPTIONS) do
     if claim[name] then
       written[#written + 1] = name

@@ -129,6 +129,20 @@ local function stored_checked(pool, field)
   return text
 end
 
+-- weights_text: the weights as JSON in one fixed form, or nil where there are none
+local function weights_text(weights)
+  check(type(weights) == 'table', 'weights', 'must be an object')
+  local parts = {}
+  for tenant, weight in pairs(weights) do
+    id_arg(tenant, 'weights')
+    whole_checked(weight, 'weights.' .. tenant, 1, 100)
+    parts[#parts + 1] = '"' .. tenant .. '":' .. number_text(weight)
+    check(#parts <= TENANTS_MAX, 'weights', 'must be at most ' .. TENANTS_MAX)
+  end
+  table.sort(parts)
+  return parts[1] and '{' .. table.concat(parts, ',') .. '}'
+end
+
 -- config_changed: from here on every node's pools are to be computed anew. The number never comes twice, also after a
 -- failover that forgot the last one, for configurations are remembered by it.
 local function config_changed(S)

@@ -1,10 +1,13 @@
 -- jobs: a job's record, its lease, and the ends of an attempt and of a job.
 
 local JOB_KEPT_MS = 3600000
-local ACK_MS, TIMEOUT_MS = 10000, 600000
+local ACK_MS, TIMEOUT_MS, MAX_ATTEMPTS = 10000, 600000, 3
 local RESULT_MAX = 262144
 local JOB_FIELDS = { 'state', 'fence', 'node', 'incarnation', 'tenant', 'deliver', 'entry', 'timeout_ms', 'attempt',
-  'max_attempts', 'digest', 'pool', 'started_ms' }
+  'max_attempts', 'digest', 'pool', 'started_ms', 'lingering', 'queue' }
+
+-- Defined in serving.lua, for they place again what ended here.
+local attempt_end
 
 -- job_read: the job's hash as a table with its id, or nil; payload and result stay in Redis.
 local function job_read(S, id)
@@ -42,6 +45,16 @@ local function attempt_linger(S, job)
   redis.call('ZREM', S.P .. ':leases', job.id)
   redis.call('HSET', ending_key(S.P, job.node), job.id, job.fence .. ' ' .. entry)
   redis.call('HSET', job_key(S.P, job.id), 'ending:' .. job.fence, job.node)
+  job.lingering = redis.call('HINCRBY', job_key(S.P, job.id), 'lingering', 1)
+end
+
+-- linger_over: one attempt less that a node owes a confirmation for; an ended job is kept for an hour from the last on.
+local function linger_over(S, job, fence)
+  if redis.call('HDEL', job_key(S.P, job.id), 'ending:' .. fence) == 0 then return end
+  job.lingering = redis.call('HINCRBY', job_key(S.P, job.id), 'lingering', -1)
+  if job.lingering > 0 then return end
+  redis.call('HDEL', job_key(S.P, job.id), 'lingering')
+  if not job_leased(job) and job.state ~= 'pending' then redis.call('PEXPIRE', job_key(S.P, job.id), JOB_KEPT_MS) end
 end
 
 -- ending_confirm: the node is done with an attempt that had ended without it.
@@ -49,8 +62,7 @@ local function ending_confirm(S, job, fence)
   local node = redis.call('HGET', job_key(S.P, job.id), 'ending:' .. fence)
   if not node then return end
   local held = redis.call('HGET', ending_key(S.P, node), job.id)
-  redis.call('HDEL', job_key(S.P, job.id), 'ending:' .. fence)
-  if not job_leased(job) then redis.call('PEXPIRE', job_key(S.P, job.id), JOB_KEPT_MS) end
+  linger_over(S, job, fence)
   if not held or string.match(held, '^%S+') ~= fence then return end
   redis.call('HDEL', ending_key(S.P, node), job.id)
   redis.call('XDEL', inbox_key(S.P, node), string.match(held, '%S+$'))
@@ -63,28 +75,17 @@ local function job_orphaned(S, job) return not redis.call('ZSCORE', leases_key(S
 -- lease_end: take the job's lease back. A running inbox job lingers; nothing else has anybody to confirm.
 local function lease_end(S, job)
   redis.call('ZREM', S.P .. ':leases', job.id)
-  if job_orphaned(S, job) then return false end
-  if job.state == 'running' and job.deliver ~= 'direct' then
-    attempt_linger(S, job)
-    return true
-  end
+  if job_orphaned(S, job) then return end
+  if job.state == 'running' and job.deliver ~= 'direct' then return attempt_linger(S, job) end
   inbox_forget(S, job)
   slot_free(S, job.node, job.id)
-  return false
 end
 
 -- job_end: the job's last state, kept for an hour for those who ask (counted from the confirmation, if one is owed).
-local function job_end(S, job, state, reason, result, lingers)
+local function job_end(S, job, state, reason, result)
   local key = job_key(S.P, job.id)
   redis.call('HSET', key, 'state', state, 'ended_at_ms', number_text(S.time_ms), 'reason', reason, 'result', result)
   redis.call('HDEL', key, 'entry')
-  if not lingers then redis.call('PEXPIRE', key, JOB_KEPT_MS) end
+  if (tonumber(job.lingering) or 0) == 0 then redis.call('PEXPIRE', key, JOB_KEPT_MS) end
   event(S, 'job_' .. state, 'job', job.id, 'tenant', job.tenant, 'node', job.node or '', 'reason', reason)
-end
-
--- attempt_end: an attempt that did not come to its end: lost, unacknowledged, timed out or handed back.
-local function attempt_end(S, job, reason, lingers)
-  -- a direct job is its caller's to start and to end
-  if reason ~= 'node_lost' and reason ~= 'released' and job.deliver ~= 'direct' then node_blame(S, job.node, job.incarnation, reason) end
-  job_end(S, job, 'failed', reason, '', lingers)
 end

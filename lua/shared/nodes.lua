@@ -50,12 +50,16 @@ end
 
 local function node_used(S, id) return redis.call('ZCARD', leases_key(S.P, id)) end
 
+-- Defined in serving.lua.
+local node_serve
+
 -- node_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free. Mirrors are told
 -- where that moved it, or where there is other news of it.
 local function node_settle(S, node, news)
   local free = not node_obstacle(S, node, node_used(S, node.id))
   local moved = redis.call(free and 'SADD' or 'SREM', S.P .. ':free', node.id)
   if moved == 1 or news then node_changed(S, node.id) end
+  if free then node_serve(S, node) end
   return free
 end
 
@@ -163,6 +167,7 @@ local function node_drop(S, node)
   for _, name in ipairs(words(node.pools)) do language_pool_leave(S, name) end
   redis.call('SREM', S.P .. ':free', node.id)
   redis.call('ZREM', S.P .. ':quarantined', node.id)
+  redis.call('ZREM', S.P .. ':lost', node.id)
   redis.call('ZREM', S.P .. ':nodes', node.id)
   redis.call('ZREM', S.P .. ':settled', node.id)
   structure_changed(S, node.id)

@@ -12,17 +12,20 @@ local function pool_filled(pool)
   return pool
 end
 
--- pool_config: pools by name; limits, the fleet's default of each resource; language_pools, false where they are off.
+-- pool_config: pools by name; limits, the fleet's default of each resource; language_pools, false where they are off;
+-- weights of tenants in the queues.
 local function pool_config(S)
   local name = S.P .. (S.epoch or '') .. ':' .. S.config_version
   if S.epoch and pool_cache.name == name then return pool_cache end
-  local config = { name = name, pools = {}, orders = {}, order_count = 0, limits = {}, language_pools = false }
+  local config = { name = name, pools = {}, orders = {}, order_count = 0, limits = {},
+    language_pools = false, weights = {} }
   local stored = redis.call('HGETALL', S.P .. ':pools')
   for i = 1, #stored, 2 do config.pools[stored[i]] = pool_filled(cjson.decode(stored[i + 1])) end
   if S.config_version == '0' then config.pools['default'] = pool_filled({}) end
-  local held = redis.call('HMGET', S.P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools')
+  local held = redis.call('HMGET', S.P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools', 'weights')
   for i, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do config.limits[resource] = tonumber(held[i] or LOAD_MAX) end
   if held[4] then config.language_pools = cjson.decode(held[4]) end
+  if held[5] then config.weights = cjson.decode(held[5]) end
   pool_cache = config
   return config
 end

@@ -1,22 +1,49 @@
 -- reaping: what time ends: heartbeats that lapsed, leases overdue, and the leases of nodes that are gone.
 
 local LOST_KEPT_MS, TOMBSTONE_KEPT_MS = 600000, 600000
-local SETTLE_BUDGET = 8000
+local MASS_LEAST, MASS_PAUSE_MS = 10, 30000
 
 -- node_lose: the node's heartbeat lapsed. It stays known and indexed until it is removed.
 local function node_lose(S, node)
   redis.call('HSET', node_key(S.P, node.id), 'state', 'lost')
   redis.call('SREM', S.P .. ':free', node.id)
-  redis.call('ZADD', S.P .. ':nodes', number_text(S.now + LOST_KEPT_MS), node.id)
+  local forgotten_ms = number_text(S.now + LOST_KEPT_MS)
+  redis.call('ZADD', S.P .. ':nodes', forgotten_ms, node.id)
+  redis.call('ZADD', S.P .. ':lost', forgotten_ms, node.id)
   leases_orphan(S, node)
   node_changed(S, node.id)
   event(S, 'node_lost', 'node', node.id, 'incarnation', node.incarnation)
 end
 
+-- mass_lapse: more than half of at least ten nodes lapsed at once. That is rather the network than the nodes: for half a
+-- minute they are neither lost nor given jobs.
+local function mass_lapse(S)
+  local now = number_text(S.now)
+  local known = redis.call('ZCARD', S.P .. ':nodes') - redis.call('ZCARD', S.P .. ':lost')
+  local lapsed = redis.call('ZCOUNT', S.P .. ':nodes', '-inf', now) - redis.call('ZCOUNT', S.P .. ':lost', '-inf', now)
+  if known < MASS_LEAST or lapsed * 2 <= known then
+    if S.paused_ms then redis.call('HDEL', S.P, 'paused_ms') end
+    S.paused_ms = nil
+    return false
+  end
+  if not S.paused_ms then
+    S.paused_ms = S.now
+    redis.call('HSET', S.P, 'paused_ms', now)
+    event(S, 'reaping_paused', 'lapsed', lapsed, 'nodes', known)
+  end
+  return S.now - S.paused_ms < MASS_PAUSE_MS
+end
+
+-- node_lapse: a node that was met after its heartbeat lapsed takes no job, and is lost unless too many are.
+local function node_lapse(S, node)
+  redis.call('SREM', S.P .. ':free', node.id)
+  if node.state ~= 'lost' and not mass_lapse(S) then node_lose(S, node) end
+end
+
 local function reap_nodes(S, max)
   local due, lost = redis.call('ZRANGEBYSCORE', S.P .. ':nodes', '-inf', number_text(S.now), 'LIMIT', 0, max), 0
   -- a removal touches every capability's set, so a turn is bounded by these and not by nodes alone
-  local budget = 1000
+  local budget, paused = 1000, #due > 0 and mass_lapse(S)
   for _, id in ipairs(due) do
     if budget <= 0 then break end
     local node = node_read(S, id)
@@ -26,7 +53,7 @@ local function reap_nodes(S, max)
       budget = budget - #words(node.capabilities)
       node_drop(S, node)
       event(S, 'node_removed', 'node', id, 'reason', 'lost')
-    else
+    elseif not paused then
       node_lose(S, node)
       lost = lost + 1
     end
@@ -34,31 +61,31 @@ local function reap_nodes(S, max)
   return lost
 end
 
--- orphan_reap: one job that a gone incarnation held. Returns whether an attempt ended by it.
+-- orphan_reap: one job that a gone incarnation held. Returns whether an attempt ended by it, and the job.
 local function orphan_reap(S, orphan, job_id)
   local node_id, incarnation = string.match(orphan, '^(.-):(.*)$')
   local job = job_read(S, job_id)
   if not job then return false end
   local ending = redis.call('HGET', S.P .. ':orphan:' .. orphan .. ':ending', job_id)
   if ending then
-    redis.call('HDEL', job_key(S.P, job_id), 'ending:' .. string.match(ending, '^%S+'))
-    if not job_leased(job) then redis.call('PEXPIRE', job_key(S.P, job_id), JOB_KEPT_MS) end
+    linger_over(S, job, string.match(ending, '^%S+'))
   end
   if not job_leased(job) or job.node ~= node_id or job.incarnation ~= incarnation then return false end
   lease_end(S, job)
-  attempt_end(S, job, 'node_lost', false)
-  return true
+  return true, attempt_end(S, job, 'node_lost')
 end
 
 local function reap_orphans(S, max)
-  local ended = 0
+  local ended, over = 0, 0
   while max > 0 do
     local orphan = redis.call('SRANDMEMBER', S.P .. ':orphans')
     if not orphan then break end
     local key = S.P .. ':orphan:' .. orphan
     local held = redis.call('ZPOPMIN', key, max)
     for i = 1, #held, 2 do
-      if orphan_reap(S, orphan, held[i]) then ended = ended + 1 end
+      local attempt, job = orphan_reap(S, orphan, held[i])
+      if attempt then ended = ended + 1 end
+      if job then over = over + 1 end
     end
     max = max - math.max(#held / 2, 1)
     if redis.call('EXISTS', key) == 0 then
@@ -66,22 +93,26 @@ local function reap_orphans(S, max)
       redis.call('DEL', key .. ':ending')
     end
   end
-  return ended
+  return ended, over
 end
 
 local function reap_leases(S, max)
   local due, ended = redis.call('ZRANGEBYSCORE', S.P .. ':leases', '-inf', number_text(S.now), 'LIMIT', 0, max), 0
+  local over = 0
   for _, job_id in ipairs(due) do
     local job = job_read(S, job_id)
     if job and job_leased(job) then
       local reason = job.state == 'claimed' and 'not_acknowledged' or 'timed_out'
-      attempt_end(S, job, reason, lease_end(S, job))
+      -- before its slot is free, or a waiting job would get it
+      if job.deliver ~= 'direct' then node_blame(S, job.node, job.incarnation, reason) end
+      lease_end(S, job)
+      if attempt_end(S, job, reason) then over = over + 1 end
       ended = ended + 1
     else
       redis.call('ZREM', S.P .. ':leases', job_id)
     end
   end
-  return ended
+  return ended, over
 end
 
 local function reap_quarantines(S, max)
@@ -98,17 +129,4 @@ local function reap_tombstones(S, max)
     redis.call('ZREM', S.P .. ':changed', id)
     redis.call('ZREM', S.P .. ':removed', id)
   end
-end
-
--- reap_due: one bounded turn of everything; max is per kind. Returns nodes lost, leases ended, jobs that ended.
-local function reap_due(S, max)
-  redis.call('HSET', S.P, 'reaped_ms', number_text(S.now))
-  local nodes = reap_nodes(S, max)
-  local ended = reap_orphans(S, max) + reap_leases(S, max)
-  reap_quarantines(S, max)
-  reap_tombstones(S, max)
-  -- lost nodes send no heartbeat that would do it
-  S.budget = SETTLE_BUDGET
-  settle_some(S)
-  return nodes, ended, ended
 end

@@ -10,12 +10,13 @@ local function job_key(P, job) return P .. ':job:' .. job end
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
 local function shard_open(P)
   local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version',
-    'structure_version', 'reaped_ms', 'version')
+    'structure_version', 'reaped_ms', 'version', 'paused_ms')
   local time = redis.call('TIME')
   local S = {
     P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),
     config_version = meta[4] or '0', structure_version = meta[5] or '0',
     reaped_ms = tonumber(meta[6] or 0), version = tonumber(meta[7] or 0),
+    paused_ms = meta[8] and tonumber(meta[8]) or nil,
   }
   S.time_ms = math.floor(S.time_us / 1000)
   local clock, seen = tonumber(meta[2]), tonumber(meta[3])

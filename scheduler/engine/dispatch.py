@@ -15,7 +15,7 @@ from scheduler.placement.eligible import Compiled, Eligible
 from scheduler.placement.refusal import Breakdown, breakdown
 from scheduler.placement.select import Candidates, excluded_positions, select
 from scheduler.placement.snapshot import Snapshot
-from scheduler.store.codec import Again, Answer, Exists, Placed, Refused, Shortlist
+from scheduler.store.codec import Again, Answer, Crowded, Exists, Placed, Refused, Shortlist, Waiting
 
 PAGE = 256
 _RETRY_AFTER_MS = {
@@ -50,7 +50,8 @@ class Refusal:
     retry_after_ms: int
 
 
-Verdict = Placement | Exists | Refusal | Literal["differs", "denied"]
+Corrections = Placed | Refused | Again | Waiting | Crowded
+Verdict = Placement | Exists | Refusal | Waiting | Crowded | Literal["differs", "denied"]
 
 
 class Dispatcher:
@@ -137,11 +138,11 @@ class Dispatcher:
             last,
         )
         answer = await self._batcher.claim(request, shortlist)
-        if isinstance(answer, Placed | Refused | Again):
+        if isinstance(answer, Placed | Refused | Again | Waiting | Crowded):
             self._correct(snapshot, candidates, answer)
         return answer
 
-    def _correct(self, shown: Snapshot, candidates: Candidates, answer: Placed | Refused | Again) -> None:
+    def _correct(self, shown: Snapshot, candidates: Candidates, answer: Corrections) -> None:
         """Write the true loads over those of the present snapshot, the slot just taken included."""
         current = self._mirror.snapshot
         for position, used in zip(candidates.positions, answer.used, strict=False):

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
-from scheduler.domain.job import JobRequest
+from scheduler.domain.job import JobRequest, JobState
 from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
@@ -26,7 +26,7 @@ from scheduler.http.answers import (
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
-from scheduler.store.codec import Exists
+from scheduler.store.codec import Crowded, Exists, Waiting
 from scheduler.store.functions import Running
 from scheduler.store.views import JobView, NodeAddress
 
@@ -50,6 +50,10 @@ def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
         raise Problem(409, "Conflict", "id was used for a job with another body", field="id")
     if verdict == "denied":
         raise Problem(403, "Forbidden", "no pool of this name serves this tenant", field="pool")
+    if isinstance(verdict, Waiting):
+        return 202, PlacementAnswer(PlacedJob(verdict.job, JobState.PENDING, None, "", 0, 0, 0))
+    if isinstance(verdict, Crowded):
+        raise Problem(503, "Crowded", _CROWDED[verdict.limit], limit=verdict.limit, retry_after_ms=1_000)
     found = verdict.placed.placement if isinstance(verdict, Placement) else verdict.placement
     job = PlacedJob(
         id=found.job,
@@ -66,6 +70,11 @@ def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
     return 201, PlacementAnswer(job, facts)
 
 
+_CROWDED = {
+    "demands": "128 different demands wait already: one more would not be served in time",
+    "jobs": "10,000 jobs wait already",
+    "tenant": "1,000 jobs of this tenant wait already",
+}
 _SENTENCES = {
     RefusalClass.IMPOSSIBLE: "no node of the tenant's pools offers what the job requires",
     RefusalClass.UNAVAILABLE: "nodes offer what the job requires, but none of them is alive and ready",
@@ -85,7 +94,7 @@ async def post_job(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     body = decoded(await read_body(request), JobBody, packed=packed)
     status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
-    headers = {"location": f"/v1/jobs/{told.job.id}"} if status == 201 else None
+    headers = {"location": f"/v1/jobs/{told.job.id}"} if status in {201, 202} else None
     return answer(request, told, status, headers)
 
 

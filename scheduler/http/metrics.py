@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
+from scheduler.store.codec import Waiting
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
@@ -36,6 +37,7 @@ class Metrics:
             "fleet_refusal_reasons", "Refusals by most common reason", ["reason"], registry=self.registry
         )
         self._reasons = {name: reasons.labels(name) for name in Reason}
+        self._waits = Counter("fleet_waits", "Jobs accepted to wait for a slot", registry=self.registry)
         refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
         self._seconds = Histogram(
@@ -64,6 +66,8 @@ class Metrics:
                 self._conflicts.inc()
             if verdict.fallback_used:
                 self._fallbacks.inc()
+        elif isinstance(verdict, Waiting):
+            self._waits.inc()
         elif isinstance(verdict, Refusal):
             self._refusals[verdict.refusal].inc()
             self._age.observe(verdict.snapshot_age_ms / 1000)

@@ -36,8 +36,8 @@ class Operation:
 
 
 OPERATIONS = (
-    Operation("POST", "/v1/jobs", jobs.post_job, "Place a job now, or be told why not",
-              answers.PlacementAnswer, wire.JobBody, (200, 201, 400, 403, 409, 413, 415)),
+    Operation("POST", "/v1/jobs", jobs.post_job, "Place a job now, let it wait (wait_ms), or be told why not",
+              answers.PlacementAnswer, wire.JobBody, (200, 201, 202, 400, 403, 409, 413, 415)),
     Operation("POST", "/v1/jobs:batch", jobs.post_batch, "Place up to 1,000 jobs, each with its own outcome",
               answers.BatchAnswer, wire.BatchBody, (200, 400, 413, 415)),
     Operation("GET", "/v1/jobs/{job}", jobs.get_job, "A job; with wait_ms once it has ended",

@@ -61,7 +61,7 @@ class JobBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     priority: Annotated[int, Meta(ge=0, le=9)] = PRIORITY
     ack_ms: DurationMs = ACK_MS
     timeout_ms: DurationMs = TIMEOUT_MS
-    wait_ms: Annotated[int, Meta(ge=0, le=0)] = 0
+    wait_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 0
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = MAX_ATTEMPTS
     retry_failed: bool = False
 

@@ -62,7 +62,23 @@ class Again:
     used: list[int]
 
 
-Answer = Placed | Exists | Refused | Again | Literal["differs", "denied"]
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The job has no slot yet: it is pending, and is served as soon as a node can take it."""
+
+    job: JobId
+    used: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """It would have waited, but too many do: `limit` says of what there are too many (demands, jobs, tenant)."""
+
+    limit: str
+    used: list[int]
+
+
+Answer = Placed | Exists | Refused | Again | Waiting | Crowded | Literal["differs", "denied"]
 
 
 def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
@@ -103,6 +119,8 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         value = getattr(request, name)
         if value != default:
             claim[name] = value
+    if request.wait_ms:
+        claim["wait_ms"] = request.wait_ms
     if request.retry_failed:
         claim["retry_failed"] = 1
     return msgpack.packb(claim, use_bin_type=False)
@@ -132,6 +150,10 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
         case b"refused":
             name = raw[1].decode()
             return Refused(None if name == "unknown" else RefusalClass(name), raw[2], raw[3].decode())
+        case b"waiting":
+            return Waiting(JobId(raw[1].decode()), raw[2])
+        case b"crowded":
+            return Crowded(raw[1].decode(), raw[2])
         case b"again":
             return Again(raw[1].decode(), raw[2])
         case b"differs":

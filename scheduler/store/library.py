@@ -1,6 +1,7 @@
 """The function library: its source from `lua/`, loading it (never to a lower revision) and checking it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from scheduler.errors import BadInput, LibraryMismatch, ServerTooOld, ServerUnavailable
+from scheduler.store.source import joined
 
 NAME = "fleet1"
 _SHARED = (
@@ -25,6 +27,8 @@ _SHARED = (
     "refusing",
     "claiming",
     "explaining",
+    "waiting",
+    "serving",
 )
 _NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")
@@ -58,23 +62,21 @@ def source_folder() -> Path:
 
 
 def read_library(folder: Path | None = None) -> Library:
-    """Join prelude, shared files and function files; the order is part of the library.
-
-    Lua allows 200 locals at a time: those of a function file end with it.
-    """
+    """Join prelude, shared files and function files; the order is part of the library."""
     folder = folder or source_folder()
-    functions = sorted(path.stem for path in folder.glob("*.lua") if path.stem != "prelude")
-    names = ["prelude", *(f"shared/{name}" for name in _SHARED), *functions]
-    parts: list[str] = []
+
+    def texts(names: Sequence[str]) -> dict[str, str]:
+        return {name: (folder / f"{name}.lua").read_text("utf-8") for name in names}
+
+    prelude = texts(["prelude"])
+    shared = texts([f"shared/{name}" for name in _SHARED])
+    functions = texts(sorted(path.stem for path in folder.glob("*.lua") if path.stem != "prelude"))
+    parts = joined(prelude["prelude"], shared, functions)
     starts: list[tuple[int, str]] = []
     line = 1
-    for name in names:
-        text = (folder / f"{name}.lua").read_text("utf-8")
-        if name in functions:
-            text = f"do {text.lstrip()}end\n"
+    for name, part in zip([*prelude, *shared, *functions], parts, strict=True):
         starts.append((line, f"lua/{name}.lua"))
-        parts.append(text)
-        line += text.count("\n")
+        line += part.count("\n")
     code = "".join(parts)
     numbers = _NUMBERS.search(code)
     if numbers is None:

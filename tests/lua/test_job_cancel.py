@@ -43,7 +43,7 @@ def test_a_running_job_ends_but_its_slot_stays_taken_and_the_node_is_told(shard:
     entry = new.pop("node:n1:ending")["j1"]
     assert entry.split()[0] == fence
     assert new == {
-        "job:j1": {**CANCELLED, f"ending:{fence}": "n1"},
+        "job:j1": {**CANCELLED, f"ending:{fence}": "n1", "lingering": "1"},
         "node:n1:inbox": [{"kind": "cancel", "job": "j1", "fence": fence}],
     }
     assert gone.keys() == {"job:j1", "leases", "node:n1:inbox", "events"}

@@ -8,7 +8,7 @@ from tests.lua.shard import Shard
 
 @pytest.mark.parametrize(
     ("outcome", "state", "reason"),
-    [("succeeded", "succeeded", ""), ("failed", "failed", "handler_failed"), ("released", "failed", "released")],
+    [("succeeded", "succeeded", ""), ("failed", "failed", "handler_failed")],
 )
 def test_finish_from_claimed_frees_slot_delivery_and_lease(
     shard: Shard, outcome: str, state: str, reason: str
@@ -31,7 +31,7 @@ def test_finish_from_claimed_frees_slot_delivery_and_lease(
         **({"node:n1": blamed} if outcome == "failed" else {}),
         "job:j1": {
             "state": state, "ended_at_ms": NOW, "reason": reason,
-            "result": "" if outcome == "released" else "the result",
+            "result": "the result",
         },
     }  # fmt: skip
     assert {"leases", "node:n1:leases"} <= gone.keys()
@@ -103,7 +103,7 @@ def test_finish_after_a_cancel_confirms_it_and_frees_the_slot(shard: Shard) -> N
         "node:n1:inbox": [],
         "job:j1": {},
     }
-    assert gone["job:j1"] == {f"ending:{fence}": "n1"}
+    assert gone["job:j1"] == {f"ending:{fence}": "n1", "lingering": "1"}
     assert {"node:n1:ending", "node:n1:leases"} <= gone.keys()
     assert 0 < int(shard.client.pttl(f"{P}:job:j1")) <= 3_600_000
     again = exact(shard.client)

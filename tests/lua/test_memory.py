@@ -41,7 +41,7 @@ def test_a_large_result_is_dropped_and_marked_while_the_slot_is_freed(shard: Sha
 
 def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, fill: Callable[[], bool]) -> None:
     incarnation = shard.register(slots=3)
-    one, _ = shard.place("j1"), shard.place("j2")
+    one, _ = shard.place("j1", max_attempts=1), shard.place("j2")
     fill()
     assert shard.call("node_heartbeat", "n1", incarnation, "cpu", 5)[0] == b"ok"
     assert shard.call("job_start", "j1", one)[0] == b"running"

@@ -27,8 +27,8 @@ def test_only_the_tombstone_is_left(shard: Shard, state: str) -> None:
 
 def test_its_jobs_end_at_the_next_reaping(shard: Shard) -> None:
     incarnation = shard.register()
-    shard.run("j1")
-    shard.place("j2")
+    shard.run("j1", max_attempts=1)
+    shard.place("j2", max_attempts=1)
     shard.call("node_remove", "n1", incarnation)
     state = dump(shard.client)
     assert set(state[f"orphan:n1:{incarnation}"]) == {"j1", "j2"}

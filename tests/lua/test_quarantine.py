@@ -115,8 +115,8 @@ def test_never_more_than_half_of_the_nodes(shard: Shard) -> None:
 def test_a_job_that_is_not_acknowledged_or_runs_out_of_time_counts_a_direct_one_does_not(shard: Shard) -> None:
     live(shard, "n1", "n2")
     for number in range(2):
-        shard.place(f"claimed{number}", "n1", ack_ms=500)
-        shard.run(f"running{number}", "n1", timeout_ms=500)
+        shard.place(f"claimed{number}", "n1", ack_ms=500, max_attempts=1)
+        shard.run(f"running{number}", "n1", timeout_ms=500, max_attempts=1)
     shard.place("direct", "n2", ack_ms=500, deliver="direct")
     shard.advance(500)
     assert shard.call("reap") == [b"reaped", 0, 5, 5]

@@ -23,9 +23,9 @@ def test_a_turn_with_nothing_due_changes_nothing_but_its_own_mark(shard: Shard) 
 
 def test_a_lapsed_node_is_lost_and_its_jobs_end_but_it_stays_indexed(shard: Shard) -> None:
     incarnation = shard.register(slots=4)
-    shard.run("j1")
-    shard.place("j2")
-    shard.run("j3")
+    shard.run("j1", max_attempts=1)
+    shard.place("j2", max_attempts=1)
+    shard.run("j3", max_attempts=1)
     shard.call("job_cancel", "j3")
     before = dump(shard.client)
     shard.advance(3000)
@@ -42,11 +42,12 @@ def test_a_lapsed_node_is_lost_and_its_jobs_end_but_it_stays_indexed(shard: Shar
         "changed": {"n1": float(version)},
         "node:n1": {"state": "lost"},
         "nodes": {"n1": now_ms + TEN_MINUTES_MS},
+        "lost": {"n1": now_ms + TEN_MINUTES_MS},
         "job:j1": ended,
         "job:j2": ended,
         "job:j3": {},
     }
-    assert gone.keys() == new.keys() | {
+    assert gone.keys() | {"lost"} == new.keys() | {
         "free", "leases", "node:n1:leases", "node:n1:inbox", "node:n1:ending",
     }  # fmt: skip
     for job in ("j1", "j2", "j3"):
@@ -88,7 +89,7 @@ def test_a_lost_node_is_removed_after_ten_minutes_and_its_tombstone_ten_minutes_
 )
 def test_an_overdue_lease_ends_its_attempt(shard: Shard, after_ms: int, reason: str, *, start: bool) -> None:
     shard.register(slots=1, ttl_ms=60_000)
-    fence = shard.place(ack_ms=500, timeout_ms=700)
+    fence = shard.place(ack_ms=500, timeout_ms=700, max_attempts=1)
     if start:
         shard.call("job_start", "j1", fence)
     assert shard.call("reap") == [b"reaped", 0, 0, 0]
@@ -121,7 +122,7 @@ def test_a_timed_out_direct_job_frees_its_slot_at_once(shard: Shard) -> None:
 def test_an_overdue_lease_of_a_node_that_is_gone_leaves_nothing_at_the_node(shard: Shard) -> None:
     for number in range(4):
         incarnation = shard.register(f"n{number}", ttl_ms=60_000)
-        shard.run(f"j{number}", f"n{number}", timeout_ms=700)
+        shard.run(f"j{number}", f"n{number}", timeout_ms=700, max_attempts=1)
         shard.call("node_remove", f"n{number}", incarnation)
     shard.advance(700)
     # one orphan and one lease a turn: leases meet jobs whose orphan is not reaped yet
@@ -150,7 +151,7 @@ def test_a_turn_is_bounded_and_turns_page_through_everything(shard: Shard) -> No
 
 def test_leases_of_an_old_incarnation_never_touch_the_new_one(shard: Shard) -> None:
     shard.register()
-    shard.run("old")
+    shard.run("old", max_attempts=1)
     shard.register()
     shard.run("new")
     assert shard.call("reap") == [b"reaped", 0, 1, 1]

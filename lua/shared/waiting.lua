@@ -1,0 +1,118 @@
+-- waiting: jobs without a slot: one queue for each demand and tenant, and who is served when a node can take a job.
+
+local WAITING_DEMANDS_MAX, WAITING_JOBS_MAX, WAITING_TENANT_MAX = 128, 10000, 1000
+-- Jobs that one call serves on one node; what is left is served by the next heartbeat or turn of reaping.
+local SERVED_MAX = 16
+local PRIORITY, PRIORITY_SPAN = 5, 1e13
+
+local function queue_key(S, name) return S.P .. ':queue:' .. name end
+
+-- wanted_text: all that decides where a job may go; jobs that agree in it wait in one queue for each tenant.
+local function wanted_text(claim)
+  local alternatives = {}
+  for i, tokens in ipairs(claim.any_of) do alternatives[i] = list_text(tokens) end
+  return '{"any_of":[' .. table.concat(alternatives, ',') .. '],"pool":"' .. claim.pool .. '","fallback":'
+    .. tostring(claim.fallback ~= false) .. ',"languages":"' .. (claim.languages or '')
+    .. '","exclude":"' .. (claim.exclude or '') .. '"}'
+end
+
+local wanted_cache = { count = 0, wanted = {} }
+
+local function wanted_read(text)
+  local wanted = wanted_cache.wanted[text]
+  if wanted then return wanted end
+  wanted = cjson.decode(text)
+  wanted.excluded = word_set(wanted.exclude)
+  if wanted_cache.count >= 2 * WAITING_DEMANDS_MAX then wanted_cache = { count = 0, wanted = {} } end
+  wanted_cache.wanted[text], wanted_cache.count = wanted, wanted_cache.count + 1
+  return wanted
+end
+
+-- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
+-- for the number of jobs.
+local function waiting_limit(S, claim, name)
+  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0
+    and redis.call('HLEN', S.P .. ':waiting') >= WAITING_DEMANDS_MAX then return 'demands' end
+  if claim.retried then return nil end
+  if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
+  local own, ending = 0, ':' .. claim.tenant
+  for _, other in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
+    if string.sub(other, -#ending) == ending then own = own + redis.call('ZCARD', queue_key(S, other)) end
+  end
+  if own >= WAITING_TENANT_MAX then return 'tenant' end
+end
+
+-- queue_join: the job waits for at most wait_ms. Returns nothing, or the limit that keeps it from waiting.
+local function queue_join(S, claim, wait_ms)
+  local text = wanted_text(claim)
+  local name = string.sub(redis.sha1hex(text), 1, 16) .. ':' .. claim.tenant
+  local limit = waiting_limit(S, claim, name)
+  if limit then return limit end
+  redis.call('HSET', S.P .. ':waiting', name, text)
+  redis.call('ZADD', queue_key(S, name),
+    number_text((9 - (tonumber(claim.priority) or PRIORITY)) * PRIORITY_SPAN + S.now), claim.id)
+  redis.call('ZADD', S.P .. ':pending', number_text(S.now + wait_ms), claim.id)
+  redis.call('HSET', job_key(S.P, claim.id), 'state', 'pending', 'queue', name,
+    'waits_until_at_ms', number_text(S.time_ms + wait_ms))
+end
+
+-- queue_leave: the job waits no more, whatever becomes of it.
+local function queue_leave(S, id, name)
+  redis.call('ZREM', queue_key(S, name), id)
+  redis.call('ZREM', S.P .. ':pending', id)
+  redis.call('HDEL', job_key(S.P, id), 'queue', 'waits_until_at_ms')
+  if redis.call('EXISTS', queue_key(S, name)) == 1 then return end
+  redis.call('HDEL', S.P .. ':waiting', name)
+  if redis.call('EXISTS', S.P .. ':waiting') == 0 then redis.call('DEL', S.P .. ':fair') end
+end
+
+-- fair_start, fair_serve: start-time fair queueing (Goyal, Vin, Cheng 1996): the tenant whose turn comes first is served;
+-- a tenant of weight w moves on by 1/w with each job, and one that waited for nothing has saved up nothing.
+local function fair_start(S, tenant)
+  local held = redis.call('HMGET', S.P .. ':fair', ':', tenant)
+  return math.max(tonumber(held[1]) or 0, tonumber(held[2]) or 0)
+end
+
+local function fair_serve(S, tenant, start)
+  local weight = pool_config(S).weights[tenant] or 1
+  redis.call('HSET', S.P .. ':fair', ':', string.format('%.9f', start), tenant, string.format('%.9f', start + 1 / weight))
+end
+
+local function sooner(a, b)
+  if not b then return true end
+  local first, second = math.floor(a.score / PRIORITY_SPAN), math.floor(b.score / PRIORITY_SPAN)
+  if first ~= second then return first < second end
+  if a.start ~= b.start then return a.start < b.start end
+  return a.score < b.score
+end
+
+-- queue_head: the first job of a queue that may run on this node: not where an attempt of it still holds a slot, nor on
+-- the incarnation that handed it back.
+local function queue_head(S, name, node)
+  local first = redis.call('ZRANGE', queue_key(S, name), 0, 15, 'WITHSCORES')
+  for i = 1, #first, 2 do
+    local lingers = redis.call('ZSCORE', leases_key(S.P, node.id), first[i])
+    local handed = redis.call('HGET', job_key(S.P, first[i]), 'released_by')
+    if not lingers and handed ~= node.id .. ':' .. node.incarnation then return first[i], tonumber(first[i + 1]) end
+  end
+end
+
+-- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn
+local function heads(S, node)
+  local waiting, offered, found = redis.call('HGETALL', S.P .. ':waiting'), token_set(node.capabilities), {}
+  for i = 1, #waiting, 2 do
+    local name, wanted = waiting[i], wanted_read(waiting[i + 1])
+    local tenant = string.match(name, ':(.*)$')
+    if not wanted.excluded[node.id] and #missing_tokens(offered, wanted.any_of) == 0 then
+      local order = pool_order(S, tenant, wanted.pool, wanted.fallback, wanted.languages)
+      local rank = order and pool_rank(node, order)
+      local job, score = nil, nil
+      if rank then job, score = queue_head(S, name, node) end
+      if job then
+        found[#found + 1] = { name = name, tenant = tenant, job = job, score = score, pool = order[rank],
+          start = fair_start(S, tenant) }
+      end
+    end
+  end
+  return found
+end
