@@ -211,6 +211,7 @@ def test_a_change_of_somebody_else_in_between_stops_it(shell: Shell, client: red
         ("[pools.gold\n", " cannot be read: "),
         ("colour = 1\n", ": colour is not known here"),
         ("pools = 7\n", ": pools must be an object"),
+        ("pools = []\n", ": pools must be otherwise: Expected `object`, got `array`"),
         ("[pools.gold]\n", ": pools.gold.selector would select every node"),
         (GOLD, ": pools.gold.fallback names the unknown pool rest"),
         (GOLD + REST + 'fallback = ["gold"]\n', ".fallback makes a cycle: "),
