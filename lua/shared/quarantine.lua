@@ -25,7 +25,8 @@ local function node_blame(S, id, incarnation, reason)
   local key = node_key(S.P, id)
   local held = redis.call('HMGET', key, 'incarnation', 'failures', 'failed_ms', 'quarantines', 'quarantined_until_ms')
   if held[1] ~= incarnation or held[5] then return end
-  local passed_ms = S.now - (tonumber(held[3]) or S.now)
+  -- an operator's uncordon comes before the end from which forgetting counts
+  local passed_ms = math.max(S.now - (tonumber(held[3]) or S.now), 0)
   local score = (tonumber(held[2]) or 0) * 0.5 ^ (passed_ms / SCORE_HALF_MS) + 1
   if score < FAILURES_MAX or quarantine_full(S) then
     redis.call('HSET', key, 'failures', string.format('%.3f', score), 'failed_ms', number_text(S.now))

@@ -100,6 +100,19 @@ def test_an_operators_uncordon_and_a_new_registration_let_it_out(shard: Shard) -
     assert (state["free"], "quarantined" in state, "failures" in state["node:n1"]) == ({"n1"}, False, False)
 
 
+def test_a_success_after_an_early_uncordon_forgives_as_ever(shard: Shard) -> None:
+    live(shard, "n1", "n2")
+    fail(shard, 5)
+    for _ in range(5):
+        shard.call("node_mark", "n1", "uncordon")
+        fail(shard, 1)
+    assert quarantined(shard)["n1"] - clock(shard) > 2 * HALF_MS
+    shard.call("node_mark", "n1", "uncordon")
+    fail(shard, 1, outcome="succeeded")
+    fail(shard, 1)
+    assert quarantined(shard) == {}
+
+
 def test_never_more_than_half_of_the_nodes(shard: Shard) -> None:
     """A client whose jobs fail everywhere must not take the fleet away from all others."""
     nodes = [f"n{number}" for number in range(5)]
