@@ -56,7 +56,9 @@ end
 
 define('explain', function(P, demand, cursor)
   local wanted = wanted_arg(demand)
-  check(not cursor or (#cursor <= 20 and string.find(cursor, '^%d+$')), 'cursor', 'must be one that a page answered')
+  local is_cursor = not cursor or (#cursor <= 20 and string.find(cursor, '^%d+$')
+    and (#cursor < 20 or cursor < '18446744073709551616'))
+  check(is_cursor, 'cursor', 'must be one that a page answered')
 
   local S = shard_open(P)
   local order = pool_order(S, wanted.tenant, wanted.pool, wanted.fallback ~= false, wanted.languages)
