@@ -99,13 +99,13 @@ class Dispatcher:
             return None
         if isinstance(answer, Placed):
             tried = len(candidates.positions)
-            first_pool = eligible.wanted.order[0] if eligible.wanted.order else None
             return Placement(
                 answer,
                 tried,
                 answer.looked and tried > 0,
                 self._mirror.age_ms,
-                first_pool is not None and answer.placement.pool != first_pool,
+                # a pool that the snapshot does not know is of a newer configuration, and may be its first
+                answer.placement.pool in eligible.wanted.order[1:],
                 _regret(snapshot, candidates, answer),
             )
         if isinstance(answer, Refused):
