@@ -187,7 +187,10 @@ class Dispatcher:
 
 
 def _regret(snapshot: Snapshot, candidates: Candidates, answer: Placed) -> float:
-    """What the session's wish or a stale shortlist cost in balance; a pool that packs wants no balance."""
+    """What keeping off the session's last node or a stale shortlist cost in balance; a pool that packs wants none.
+
+    0 on the session's own node: there Redis looks at no shortlist.
+    """
     pool = snapshot.pools.get(answer.placement.pool)
     if pool is None or pool.strategy == "pack":
         return 0.0
