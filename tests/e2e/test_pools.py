@@ -145,6 +145,14 @@ def test_nothing_to_change_is_said_and_changes_nothing(shell: Shell, client: red
     assert configuration(client) == before
 
 
+def test_a_file_that_keeps_the_built_in_pool_is_stored(shell: Shell, client: redis.Redis) -> None:
+    """Else the next pool, put by somebody else, would end it."""
+    shown = shell.apply("[pools.default]\nselector.all = true\n", "--yes").stdout
+    assert shown.startswith('+ pools.default  selector {"all": true}\n')
+    fcall(client, "pool_put", "gold", '{"selector":{"labels":{"tier":"gold"}}}')
+    assert client.hexists(f"{P}:pools", "default")
+
+
 def test_a_dry_run_shows_and_changes_nothing(shell: Shell, client: redis.Redis) -> None:
     said = shell.apply(REST, "--dry-run").stdout
     assert said.splitlines() == ["- pools.default", '+ pools.rest  selector {"all": true}']
