@@ -1,6 +1,6 @@
 """Breaks one rule at a time, in a copy of the tree, and says whether the test of the judge turns red.
 
-Run by `make mutants`: python -m tests.mutants [--examples 60]. Exit status 1 if a broken rule went unnoticed.
+Run it as python -m tests.mutants [--examples 60]. Exit status 1 if a broken rule went unnoticed.
 """
 
 import argparse

@@ -74,10 +74,13 @@ local function consider(S, claim, order, id, structure, rank, deadline_ms)
       redis.call('SREM', S.P .. ':free', id)
       return nil
     end
-    if node.config_version ~= S.config_version then spend(S, BRING_COST) end
-    if node_bring(S, node) then return nil end
+    local cost = node.config_version ~= S.config_version and bring_cost(S, node) or 0
+    local out = node_bring(S, node)
     rank = pool_rank(node, order)
-    if not rank or not offers(S, id, claim.any_of) then return nil end
+    local fits = not out and rank and offers(S, id, claim.any_of)
+    -- charged last, so that a node with a long list, once it is brought, can still be taken
+    spend(S, cost)
+    if not fits then return nil end
   end
   local used, slots = node_used(S, id), tonumber(seen[3])
   if used >= slots or (claim.retried and still_held(S, claim, id, seen[4])) then return nil, used end

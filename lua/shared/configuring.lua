@@ -82,10 +82,11 @@ end
 local function fallbacks_checked(pools, at_of)
   local done = {}
   local function visit(name, path, field)
-    for at, passed in ipairs(path) do
-      check(passed ~= name, field, 'makes a cycle: ' .. table.concat(path, ' > ', at) .. ' > ' .. name)
-    end
     if done[name] then return end
+    for at, passed in ipairs(path) do
+      -- the sentence is made only for a cycle: making it at each step of many paths would hold Redis for a second
+      if passed == name then check(false, field, 'makes a cycle: ' .. table.concat(path, ' > ', at) .. ' > ' .. name) end
+    end
     path[#path + 1] = name
     for _, next_name in ipairs(pools[name].fallback or {}) do
       local said = at_of(name) .. 'fallback'

@@ -7,13 +7,28 @@ local NEARNESS = { full = 1, overloaded = 2, quarantined = 3, cordoned = 4, drai
 
 local function reason_of(condition) return condition and string.match(condition, '^%S+') end
 
+-- offering_nodes: for each token of a demand which of these nodes offer it; a node's own text may hold 1,024 tokens
+local function offering_nodes(S, any_of, ids)
+  local offering = {}
+  for _, tokens in ipairs(any_of) do
+    for _, token in ipairs(#ids > 0 and tokens or {}) do
+      if not offering[token] then
+        offering[token] = {}
+        local held = redis.call('SMISMEMBER', S.P .. ':cap:' .. token, unpack(ids))
+        for i, id in ipairs(ids) do offering[token][id] = held[i] == 1 end
+      end
+    end
+  end
+  return offering
+end
+
 -- missing_tokens: what the node lacks of the alternative of which it lacks least
-local function missing_tokens(offered, any_of)
+local function missing_tokens(offering, id, any_of)
   local least
   for _, tokens in ipairs(any_of) do
     local missing = {}
     for _, token in ipairs(tokens) do
-      if not offered[token] then missing[#missing + 1] = token end
+      if not offering[token][id] then missing[#missing + 1] = token end
     end
     if not least or #missing < #least then least = missing end
   end
@@ -32,7 +47,7 @@ local function node_conditions(S, node, wanted, order)
     conditions[#conditions + 1], cost = condition, cost + (weight or 1)
   end
   if not pool_rank(node, order) then keeps((seen or node.pools == '') and 'not_in_pool' or 'tenant_denied') end
-  local missing = missing_tokens(token_set(node.capabilities), wanted.any_of)
+  local missing = missing_tokens(wanted.offering, node.id, wanted.any_of)
   if #missing > 0 then keeps('missing_capability ' .. table.concat(missing, ' '), #missing) end
   if wanted.excluded[node.id] then keeps('excluded') end
   if node.state ~= 'ready' then keeps(node.state) end

@@ -132,6 +132,12 @@ end
 -- What reading a node whole and bringing it under the configuration cost, in units of about 0.1 µs of S.budget, which is
 -- what this call may still spend.
 local CONSIDER_COST, BRING_COST = 150, 250
+-- What a long list of capabilities (a byte) and each configured pool add to bringing a node.
+local BRING_BYTE_COST, BRING_POOL_COST = 1, 5
+
+local function bring_cost(S, node)
+  return BRING_COST + BRING_BYTE_COST * #node.capabilities + BRING_POOL_COST * #pool_config(S).names
+end
 
 local function spend(S, cost) S.budget = S.budget - cost end
 
@@ -141,8 +147,9 @@ local function settle_some(S)
   local below = '(' .. S.config_version
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', S.P .. ':settled', '-inf', below, 'LIMIT', 0, 32)) do
     if S.budget <= 0 then return false end
-    spend(S, CONSIDER_COST + BRING_COST)
-    node_bring(S, node_read(S, id))
+    local node = node_read(S, id)
+    spend(S, CONSIDER_COST + bring_cost(S, node))
+    node_bring(S, node)
   end
   return redis.call('ZCOUNT', S.P .. ':settled', '-inf', below) == 0
 end

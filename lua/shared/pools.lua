@@ -9,11 +9,25 @@ local pool_cache = { name = false }
 local function pool_filled(pool)
   pool.selector, pool.tenants, pool.fallback = pool.selector or {}, pool.tenants or { '*' }, pool.fallback or {}
   pool.priority, pool.strategy = pool.priority or 0, pool.strategy or 'spread'
+  pool.serves = {}
+  for _, tenant in ipairs(pool.tenants) do pool.serves[tenant] = true end
   return pool
 end
 
--- pool_config: pools by name; limits, the fleet's default of each resource; language_pools, false where they are off;
--- weights of tenants in the queues.
+-- names_ranked: the names of all pools, higher priorities first, then by name
+local function names_ranked(pools)
+  local names = {}
+  for name in pairs(pools) do names[#names + 1] = name end
+  table.sort(names, function(a, b)
+    local first, second = pools[a].priority, pools[b].priority
+    if first ~= second then return first > second end
+    return a < b
+  end)
+  return names
+end
+
+-- pool_config: pools by name; their names by priority; limits, the fleet's default of each resource; language_pools, false
+-- where they are off; weights of tenants in the queues.
 local function pool_config(S)
   local name = S.P .. (S.epoch or '') .. ':' .. S.config_version
   if S.epoch and pool_cache.name == name then return pool_cache end
@@ -22,6 +36,7 @@ local function pool_config(S)
   local stored = redis.call('HGETALL', S.P .. ':pools')
   for i = 1, #stored, 2 do config.pools[stored[i]] = pool_filled(cjson.decode(stored[i + 1])) end
   if S.config_version == '0' then config.pools['default'] = pool_filled({}) end
+  config.names = names_ranked(config.pools)
   local held = redis.call('HMGET', S.P, 'cpu_max', 'gpu_max', 'mem_max', 'language_pools', 'weights')
   for i, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do config.limits[resource] = tonumber(held[i] or LOAD_MAX) end
   if held[4] then config.language_pools = cjson.decode(held[4]) end
@@ -30,12 +45,7 @@ local function pool_config(S)
   return config
 end
 
-local function pool_serves(pool, tenant)
-  for _, served in ipairs(pool.tenants) do
-    if served == '*' or served == tenant then return true end
-  end
-  return false
-end
+local function pool_serves(pool, tenant) return pool.serves['*'] or pool.serves[tenant] or false end
 
 local function pool_add(order, pools, name, tenant)
   local pool = pools[name]
@@ -68,16 +78,9 @@ local function pool_order(S, tenant, named, fallback, languages)
     pool_add(order, pools, named, tenant)
     if #order == 0 then return nil end
   else
-    local names = {}
-    for name, pool in pairs(pools) do
-      if pool_speaks(pool, languages) then names[#names + 1] = name end
+    for _, name in ipairs(config.names) do
+      if pool_speaks(pools[name], languages) then pool_add(order, pools, name, tenant) end
     end
-    table.sort(names, function(a, b)
-      local first, second = pools[a].priority, pools[b].priority
-      if first ~= second then return first > second end
-      return a < b
-    end)
-    for _, name in ipairs(names) do pool_add(order, pools, name, tenant) end
   end
   local at = 1
   while fallback and at <= #order do

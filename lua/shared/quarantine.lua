@@ -14,20 +14,30 @@ local function node_release(S, node)
   event(S, 'node_released', 'node', node.id)
 end
 
--- quarantine_full: half of the shard's nodes are set aside already: rather the jobs are at fault than the nodes.
-local function quarantine_full(S)
-  local most = math.max(math.floor(redis.call('ZCARD', S.P .. ':nodes') / 2), 1)
-  return redis.call('ZCARD', S.P .. ':quarantined') >= most
+-- quarantine_full: half of the shard's nodes, or of those of one of its pools, are set aside already (lost ones do not
+-- count): rather the jobs are at fault than the nodes. A tenant whose jobs fail must not take a pool away from the others that use it.
+local function quarantine_full(S, pools)
+  local key, lost = S.P .. ':quarantined', S.P .. ':lost'
+  local function half(count) return math.max(math.floor(count / 2), 1) end
+  if redis.call('ZCARD', key) >= half(redis.call('ZCARD', S.P .. ':nodes') - redis.call('ZCARD', lost)) then return true end
+  for _, name in ipairs(words(pools)) do
+    local pool = S.P .. ':pool:' .. name
+    local most = half(redis.call('SCARD', pool) - redis.call('ZINTERCARD', 2, lost, pool))
+    if redis.call('ZINTERCARD', 2, key, pool, 'LIMIT', most) >= most then return true end
+  end
+  return false
 end
 
 -- node_blame: a job failed on this incarnation of the node, was not acknowledged by it, or ran out of its time there.
 local function node_blame(S, id, incarnation, reason)
   local key = node_key(S.P, id)
-  local held = redis.call('HMGET', key, 'incarnation', 'failures', 'failed_ms', 'quarantines', 'quarantined_until_ms')
+  local held = redis.call('HMGET', key, 'incarnation', 'failures', 'failed_ms', 'quarantines', 'quarantined_until_ms',
+    'pools')
   if held[1] ~= incarnation or held[5] then return end
-  local passed_ms = S.now - (tonumber(held[3]) or S.now)
+  -- an operator's uncordon comes before the end from which forgetting counts
+  local passed_ms = math.max(S.now - (tonumber(held[3]) or S.now), 0)
   local score = (tonumber(held[2]) or 0) * 0.5 ^ (passed_ms / SCORE_HALF_MS) + 1
-  if score < FAILURES_MAX or quarantine_full(S) then
+  if score < FAILURES_MAX or quarantine_full(S, held[6] or '') then
     redis.call('HSET', key, 'failures', string.format('%.3f', score), 'failed_ms', number_text(S.now))
     return
   end

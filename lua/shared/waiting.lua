@@ -97,13 +97,22 @@ local function queue_head(S, name, node)
   end
 end
 
+local function fits(offered, any_of)
+  for _, tokens in ipairs(any_of) do
+    local all = true
+    for _, token in ipairs(tokens) do all = all and offered[token] end
+    if all then return true end
+  end
+  return false
+end
+
 -- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn
 local function heads(S, node)
   local waiting, offered, found = redis.call('HGETALL', S.P .. ':waiting'), token_set(node.capabilities), {}
   for i = 1, #waiting, 2 do
     local name, wanted = waiting[i], wanted_read(waiting[i + 1])
     local tenant = string.match(name, ':(.*)$')
-    if not wanted.excluded[node.id] and #missing_tokens(offered, wanted.any_of) == 0 then
+    if not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
       local order = pool_order(S, tenant, wanted.pool, wanted.fallback, wanted.languages)
       local rank = order and pool_rank(node, order)
       local job, score = nil, nil

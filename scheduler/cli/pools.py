@@ -140,6 +140,9 @@ async def _plan(functions: Functions, views: Views, file: PoolsFile) -> tuple[in
         raise file.bad(error.field, error.what) from error
     version, held = await views.configuration()
     new = file.configuration()
+    if not version and held.pools.keys() <= new.pools.keys():
+        # the built-in pool ends with the first pool that is configured: a file that keeps it must be stored
+        held = Configuration()
     return version, new, difference(held, new)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from scheduler.domain.configuration import Configuration, LanguagePools, Limits
+from scheduler.domain.ids import PoolName
 from scheduler.domain.pool import Pool
 from scheduler.errors import BadInput
 
@@ -31,9 +32,8 @@ class PoolsFile:
 
     def configuration(self) -> Configuration:
         """The same as values with their defaults, once Redis has found it sound."""
-        pools = {
-            name: self._value(f"pools.{name}", pool, Pool) for name, pool in self.document.get("pools", {}).items()
-        }
+        told = self._value("pools", self.document.get("pools", {}), dict[PoolName, Any])
+        pools = {name: self._value(f"pools.{name}", pool, Pool) for name, pool in told.items()}
         limits = self._value("limits", self.document.get("limits", {}), Limits)
         template = self.document.get("language_pools")
         of_languages = None if template is None else self._value("language_pools", template, LanguagePools)

@@ -100,13 +100,13 @@ class Dispatcher:
             return None
         if isinstance(answer, Placed):
             tried = len(candidates.positions)
-            first_pool = eligible.wanted.order[0] if eligible.wanted.order else None
             return Placement(
                 answer,
                 tried,
                 answer.looked and tried > 0,
                 self._mirror.age_ms,
-                first_pool is not None and answer.placement.pool != first_pool,
+                # a pool that the snapshot does not know is of a newer configuration, and may be its first
+                answer.placement.pool in eligible.wanted.order[1:],
                 _regret(snapshot, candidates, answer),
             )
         if isinstance(answer, Refused):
@@ -188,7 +188,10 @@ class Dispatcher:
 
 
 def _regret(snapshot: Snapshot, candidates: Candidates, answer: Placed) -> float:
-    """What the session's wish or a stale shortlist cost in balance; a pool that packs wants no balance."""
+    """What keeping off the session's last node or a stale shortlist cost in balance; a pool that packs wants none.
+
+    0 on the session's own node: there Redis looks at no shortlist.
+    """
     pool = snapshot.pools.get(answer.placement.pool)
     if pool is None or pool.strategy == "pack":
         return 0.0

@@ -58,7 +58,7 @@ TOUR_LINES = list(commands(README.partition(TOUR)[2].partition("\n## ")[0]))
 def test_the_readme_has_commands_of_every_kind() -> None:
     assert {"run", "test"} <= set(MAKE)
     assert len(FLEET_LINES) >= 4
-    assert 5 <= len(TOUR_LINES) <= 8
+    assert 5 <= len(TOUR_LINES) <= 12
     assert all(line.startswith("redis-cli ") for line in TOUR_LINES)
 
 
@@ -120,11 +120,15 @@ def test_the_table_of_functions_names_each_one() -> None:
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
 def test_each_line_of_the_tour_answers(http: httpx.Client, client: redis.Redis, server: EmbeddedServer) -> None:
-    """On two nodes named as in the demo: one that is free, and one that has a job and is cordoned."""
+    """On nodes named as in the demo: one is free, one has a job and is cordoned, one has failed five times."""
     register(client, "speech-02", "gpu asr:zh")
     register(client, "llm-06", "gpu llm:qwen3-8b")
     assert place(http, "llm:qwen3-8b").status_code == 201
     assert fcall(client, "node_mark", "llm-06", "cordon") == ["marked", "cordoned"]
+    register(client, "speech-03", "tts:en")
+    for _ in range(5):
+        job = place(http, "tts:en", deliver="inbox").json()["job"]
+        assert fcall(client, "job_finish", job["id"], str(job["fence"]), "failed") == ["finished"]
     for line in TOUR_LINES:
         program, *arguments = shlex.split(line)
         argv = [program, "-e", "-p", str(server.port), *arguments]

@@ -145,6 +145,14 @@ def test_nothing_to_change_is_said_and_changes_nothing(shell: Shell, client: red
     assert configuration(client) == before
 
 
+def test_a_file_that_keeps_the_built_in_pool_is_stored(shell: Shell, client: redis.Redis) -> None:
+    """Else the next pool, put by somebody else, would end it."""
+    shown = shell.apply("[pools.default]\nselector.all = true\n", "--yes").stdout
+    assert shown.startswith('+ pools.default  selector {"all": true}\n')
+    fcall(client, "pool_put", "gold", '{"selector":{"labels":{"tier":"gold"}}}')
+    assert client.hexists(f"{P}:pools", "default")
+
+
 def test_a_dry_run_shows_and_changes_nothing(shell: Shell, client: redis.Redis) -> None:
     said = shell.apply(REST, "--dry-run").stdout
     assert said.splitlines() == ["- pools.default", '+ pools.rest  selector {"all": true}']
@@ -211,6 +219,7 @@ def test_a_change_of_somebody_else_in_between_stops_it(shell: Shell, client: red
         ("[pools.gold\n", " cannot be read: "),
         ("colour = 1\n", ": colour is not known here"),
         ("pools = 7\n", ": pools must be an object"),
+        ("pools = []\n", ": pools must be otherwise: Expected `object`, got `array`"),
         ("[pools.gold]\n", ": pools.gold.selector would select every node"),
         (GOLD, ": pools.gold.fallback names the unknown pool rest"),
         (GOLD + REST + 'fallback = ["gold"]\n', ".fallback makes a cycle: "),

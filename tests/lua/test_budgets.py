@@ -1,6 +1,7 @@
 """What a refusal may cost at most: the commands of the dearest claims, and what is answered past the budget."""
 
 import json
+from typing import Any, cast
 
 import msgpack
 import pytest
@@ -86,3 +87,37 @@ def test_a_demand_means_the_same_however_many_others_were_seen(shard: Shard) -> 
         for i in range(300):
             answer = shard.claim(f"j{turn}.{i}", "n1", requires=f"t{i}", known=False)
             assert answer[0] == (b"placed" if i < 2 else b"refused")
+
+
+def slowest_ms(client: redis.Redis) -> float:
+    """The longest call since the log was last emptied."""
+    found: list[Any] = cast("list[Any]", client.slowlog_get(100))
+    return max((float(entry["duration"]) / 1_000 for entry in found), default=0.0)
+
+
+def test_a_web_of_fallbacks_is_judged_without_a_pause(shard: Shard, client: redis.Redis) -> None:
+    """Every way through it may be a cycle; following each with its own sentence took a second."""
+    names = [f"p{i:03}{'x' * 60}" for i in range(200)]
+    pools = {name: {"selector": {"all": True}, "fallback": names[i + 1 : i + 17]} for i, name in enumerate(names)}
+    client.slowlog_reset()
+    shard.apply(pools)
+    shard.put(names[0], priority=1, fallback=names[1:17])
+    assert slowest_ms(client) < 100
+
+
+def test_nodes_with_long_lists_are_brought_in_as_few_as_the_budget_allows(shard: Shard) -> None:
+    offered = " ".join(f"asr:l{i:04}" for i in range(1_000))
+    for i in range(12):
+        shard.register(f"n{i}", offered, slots=4)
+    shard.put("all")
+    version = shard.meta("config_version")
+
+    def unsettled() -> int:
+        return shard.client.zcount("fleet:{0}:settled", "-inf", f"({version}")
+
+    shard.call("reap")
+    assert unsettled() == 11
+    # a claim takes the first of them all the same
+    answer = shard.claim("j1", "n9", "n10", "n11", requires="asr:l0001")
+    assert answer[:3] == [b"placed", b"j1", b"n9"]
+    assert unsettled() == 10

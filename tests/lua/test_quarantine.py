@@ -100,6 +100,19 @@ def test_an_operators_uncordon_and_a_new_registration_let_it_out(shard: Shard) -
     assert (state["free"], "quarantined" in state, "failures" in state["node:n1"]) == ({"n1"}, False, False)
 
 
+def test_a_success_after_an_early_uncordon_forgives_as_ever(shard: Shard) -> None:
+    live(shard, "n1", "n2")
+    fail(shard, 5)
+    for _ in range(5):
+        shard.call("node_mark", "n1", "uncordon")
+        fail(shard, 1)
+    assert quarantined(shard)["n1"] - clock(shard) > 2 * HALF_MS
+    shard.call("node_mark", "n1", "uncordon")
+    fail(shard, 1, outcome="succeeded")
+    fail(shard, 1)
+    assert quarantined(shard) == {}
+
+
 def test_never_more_than_half_of_the_nodes(shard: Shard) -> None:
     """A client whose jobs fail everywhere must not take the fleet away from all others."""
     nodes = [f"n{number}" for number in range(5)]
@@ -110,6 +123,22 @@ def test_never_more_than_half_of_the_nodes(shard: Shard) -> None:
         )
     assert len(quarantined(shard)) == 2
     assert len(dump(shard.client)["free"]) == 3
+
+
+def test_never_more_than_half_of_the_nodes_of_a_pool(shard: Shard) -> None:
+    """A tenant whose jobs fail must not take a small pool of a large fleet away from the others that use it."""
+    shard.put("small", selector={"labels": {"tier": "small"}})
+    shard.put("large", selector={"labels": {"tier": "large"}})
+    for number in range(8):
+        tier = "small" if number < 3 else "large"
+        shard.register(f"n{number}", slots=4, ttl_ms=3_600_000, labels=f"tier={tier}")
+    for number in range(20):
+        fence = shard.claim(f"j{number}", tenant="evil", pool="small")[5].decode()
+        assert shard.call("job_finish", f"j{number}", fence, "failed") == [b"finished"]
+    assert len(quarantined(shard)) == 1
+    assert shard.claim("victim", tenant="acme", pool="small")[0] == b"placed"
+    fail(shard, 5, "n5")
+    assert "n5" in quarantined(shard), "the other pool has room of its own"
 
 
 def test_a_job_that_is_not_acknowledged_or_runs_out_of_time_counts_a_direct_one_does_not(shard: Shard) -> None:

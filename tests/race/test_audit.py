@@ -9,8 +9,7 @@ from scheduler.domain.ids import NodeId
 from tests.lua.shard import Shard
 from tests.race.audited import audited_library, read_audit
 
-_SERVES = "    if served == '*' or served == tenant then return true end"
-_SERVED_ALL = "    if served then return true end"
+_SERVES = "return pool.serves['*'] or pool.serves[tenant] or false"
 _OFFERED = "      all = all and redis.call('SISMEMBER', S.P .. ':cap:' .. token, id) == 1"
 _COMPLETE = "  if not node then return refuse(S, claim, order, complete) end"
 _KNOWN = "seen[1] == structure and seen[2] == S.config_version"
@@ -42,7 +41,7 @@ def test_the_judge_finds_no_fault_with_the_library(client: redis.Redis) -> None:
 @pytest.mark.parametrize(
     ("line", "broken", "fault"),
     [
-        (_SERVES, _SERVED_ALL, "placed_outside"),
+        (_SERVES, "return true", "placed_outside"),
         (_KNOWN, "seen[1] == structure", "placed_outside"),
         (_OFFERED, "      all = token ~= id", "placed_without_capability"),
         (
@@ -50,7 +49,7 @@ def test_the_judge_finds_no_fault_with_the_library(client: redis.Redis) -> None:
             "  if claim.id == 'j1' then return refuse(S, claim, order, true) end\n" + _COMPLETE,
             "refused_in_vain",
         ),
-        (_SERVES, "    if served == '' then return true end", "denied_in_vain"),
+        (_SERVES, "return false", "denied_in_vain"),
         (
             "  local class = 'impossible'",
             "  if order then return 'impossible' end\n  local class",

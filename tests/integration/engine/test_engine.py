@@ -6,7 +6,7 @@ import redis
 
 from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.demand import demand_from_tokens
-from scheduler.domain.ids import JobId, NodeId, Tenant
+from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal
@@ -49,6 +49,26 @@ async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_ne
     verdict = await engine.place(request("0.a"))
     assert isinstance(verdict, Refusal)
     assert verdict.refusal is RefusalClass.UNAVAILABLE
+
+
+async def test_a_pool_that_the_snapshot_does_not_know_yet_is_no_fallback(redis_url: str) -> None:
+    engine = Engine(Settings(redis_url=redis_url, refresh_ms=60_000))
+    await engine.start()
+    await until(lambda: engine.mirror.filled)
+    text = '{"selector":{"all":true}}'
+    await engine.functions.pool_put(PoolName("gold"), text)
+    await register(engine, "n1")
+    verdict = await engine.place(request("0.a"))
+    assert isinstance(verdict, Placement)
+    assert (verdict.placed.placement.pool, verdict.fallback_used) == ("gold", False)
+    await engine.mirror.refresh()
+    await engine.functions.pool_put(PoolName("later"), text)
+    await engine.mirror.refresh()
+    await engine.functions.pool_remove(PoolName("gold"))
+    verdict = await engine.place(request("0.b"))
+    assert isinstance(verdict, Placement)
+    assert (verdict.placed.placement.pool, verdict.fallback_used) == ("later", True)
+    await engine.stop()
 
 
 async def test_a_node_unknown_to_the_snapshot_is_found_by_redis(engine: Engine) -> None:
