@@ -11,10 +11,8 @@ P = "fleet:{0}"
 # a line of the library, and what stands there in the audited one
 _JUDGED = (
     (
-        "  return reply('refused', refusal_class(S, claim, order), claim.loads, S.epoch)",
-        """  local class = refusal_class(S, claim, order)
-  audit.refused(S, claim, class)
-  return reply('refused', class, claim.loads, S.epoch)""",
+        "  local class = refusal_class(S, claim, order)",
+        "  local class = refusal_class(S, claim, order)\n  audit.refused(S, claim, class)",
     ),
     (
         "    return reply('refused', 'impossible', claim.loads, S.epoch)",
