@@ -41,6 +41,10 @@ class JobView(msgspec.Struct, frozen=True):
     ended_at_ms: int | None
 
 
+_JOB_FIELDS = tuple(name for name in JobView.__struct_fields__ if name != "id")
+_JOB_NAMES = tuple(name.encode() for name in _JOB_FIELDS)
+
+
 class NodeView(msgspec.Struct, frozen=True):
     """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases."""
 
@@ -150,15 +154,20 @@ class Views:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
 
     async def job(self, job: JobId) -> JobView | None:
-        (raw,) = await self._pipeline([("HGETALL", job_key(self._shard, job))])
-        if not raw:
-            return None
-        fields = _text(raw)
-        endpoint = ""
-        if node := fields.get("node"):
-            (held,) = await self._pipeline([("HGET", node_key(self._shard, NodeId(node)), "endpoint")])
-            endpoint = held.decode() if held else ""
-        return _job_view(job, fields, endpoint)
+        return (await self.jobs([job]))[0]
+
+    async def jobs(self, jobs: Sequence[JobId]) -> list[JobView | None]:
+        """The jobs in the order asked for, None for each that is unknown; payloads are left where they are."""
+        found = await self._pipeline([("HMGET", job_key(self._shard, job), *_JOB_FIELDS) for job in jobs])
+        held = [_text({k: v for k, v in zip(_JOB_NAMES, raw, strict=True) if v is not None}) for raw in found]
+        nodes = list(dict.fromkeys(NodeId(fields["node"]) for fields in held if "node" in fields))
+        asked: list[tuple[str | int, ...]] = [("HGET", node_key(self._shard, node), "endpoint") for node in nodes]
+        answers = await self._pipeline(asked) if asked else []
+        endpoints = {node: raw.decode() if raw else "" for node, raw in zip(nodes, answers, strict=True)}
+        return [
+            _job_view(job, fields, endpoints.get(NodeId(fields.get("node", "")), "")) if "state" in fields else None
+            for job, fields in zip(jobs, held, strict=True)
+        ]
 
     async def tenant(self, job: JobId) -> str | None:
         """Whose job it is, or None where it is unknown."""
