@@ -1,6 +1,7 @@
 """The `fleet` command: its list of commands and what becomes of errors."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,9 +12,12 @@ from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
     "dev": "scheduler.cli.dev:dev",
+    "events": "scheduler.cli.events:events",
     "explain": "scheduler.cli.explain:explain",
+    "jobs": "scheduler.cli.jobs:jobs",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
+    "nodes": "scheduler.cli.nodes:nodes",
     "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",
@@ -51,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output has enough; what is still buffered must not be tried again at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except FleetError as error:
         click.echo(f"fleet: {error}", err=True)
         sys.exit(2 if isinstance(error, BadInput) else 1)

@@ -13,7 +13,7 @@ from scheduler.domain.job import PRIORITY, JobState
 from scheduler.domain.pool import DEFAULT_POOLS, Pool, Selector, Strategy
 from scheduler.errors import ServerUnavailable
 from scheduler.store.client import heeding_cancel
-from scheduler.store.keys import free_key, job_key, leases_key, node_key, pool_key, pools_key
+from scheduler.store.keys import free_key, job_key, leases_key, node_key, nodes_key, pool_key, pools_key
 
 
 class NodeAddress(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ class Views:
         self._client = client
         self._shard = shard
 
-    async def _pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    async def _pipeline(self, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
         try:
             with heeding_cancel():
                 async with self._client.pipeline(transaction=False) as pipe:
@@ -188,6 +188,21 @@ class Views:
         answers = await self._pipeline(commands) if commands else []
         triples = zip(nodes, answers[::2], answers[1::2], strict=True)
         return [_node_view(node, _text(raw), used) for node, raw, used in triples if raw]
+
+    async def node_ids(self) -> list[NodeId]:
+        """Every node that is known, lost ones included, by id; asked for in pieces."""
+        found: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            ((cursor, pairs),) = await self._pipeline([("ZSCAN", nodes_key(self._shard), cursor, "COUNT", 1_000)])
+            found.update(pair[0] if isinstance(pair, tuple | list) else pair for pair in pairs)
+            if int(cursor) == 0:
+                return sorted(NodeId(node.decode()) for node in found)
+
+    async def now_ms(self) -> int:
+        """The server's wall clock."""
+        ((seconds, _),) = await self._pipeline([("TIME",)])
+        return int(seconds) * 1000
 
     async def configuration(self) -> tuple[int, Configuration]:
         """The configuration, automatic pools included, and its version, which is read first: it is never too new."""

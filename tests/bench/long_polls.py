@@ -128,7 +128,10 @@ async def measure(server: EmbeddedServer, client: redis.Redis, ports: list[int],
     await asyncio.sleep(SETTLED_S)
     print(f"{len(tasks)} waiters on {len(ports)} replicas, connected in {time.perf_counter() - started:.1f} s")
     held = rss(replicas)
-    print("RSS of each replica, MiB, before and with its waiters:", *(f"{b:.0f} -> {h:.0f}" for b, h in zip(before, held, strict=True)))
+    print(
+        "RSS of each replica, MiB, before and with its waiters:",
+        *(f"{b:.0f} -> {h:.0f}" for b, h in zip(before, held, strict=True)),
+    )
     first, at = calls(client), time.perf_counter()
     await asyncio.sleep(SETTLED_S)
     told("waiting, nothing ends", calls(client) - first, time.perf_counter() - at)
