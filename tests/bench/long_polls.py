@@ -1,7 +1,7 @@
 """What many long polls cost, and how soon each is woken: real replicas, one connection for each waiter.
 
-Jobs are finished in Redis itself at a bounded rate; the time of a wake is from just before the finish is sent until the
-answer is read. Records, asserts nothing: `python -m tests.bench.long_polls [--waiters 10000] [--rate 500]`.
+Jobs are finished in Redis itself at a bounded rate; the time of a wake is from just before the finish is sent
+until the answer is read. Records, asserts nothing: `python -m tests.bench.long_polls [--waiters 10000] [--rate 500]`.
 """
 
 import argparse
