@@ -1,7 +1,6 @@
 """The `fleet` command: its list of commands and what becomes of errors."""
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -55,10 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # whoever read our output has enough; what is still buffered must not be tried again at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except FleetError as error:
         click.echo(f"fleet: {error}", err=True)
         sys.exit(2 if isinstance(error, BadInput) else 1)
