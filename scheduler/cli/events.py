@@ -54,6 +54,8 @@ async def latest(reader: EventReader, wanted: Filter, count: int) -> list[Event]
 async def _follow(reader: EventReader, position: str, show: Callable[[Event], None], wanted: Filter) -> None:
     away = False
     while True:
+        # A Ctrl-C that came while a line was shown strikes here; Python 3.11's wait_for, below, could swallow it.
+        await asyncio.sleep(0)
         try:
             page = await reader.after(position)
         except ServerUnavailable as error:

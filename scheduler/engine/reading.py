@@ -3,7 +3,7 @@
 import asyncio
 
 from scheduler.domain.ids import JobId
-from scheduler.errors import Overrun
+from scheduler.errors import Overrun, ServerUnavailable
 from scheduler.store.views import JobView, Views
 
 PAGE = 100
@@ -49,7 +49,7 @@ class JobReads:
 
     async def _read(self, page: dict[JobId, "asyncio.Future[JobView | None]"]) -> None:
         try:
-            views = await self._views.jobs(list(page))
+            views = await self._again(list(page))
         except BaseException as error:  # noqa: BLE001 - every waiter must be told, whatever it was
             told = error if isinstance(error, Exception) else Overrun("the replica stops")
             for future in page.values():
@@ -59,6 +59,13 @@ class JobReads:
             return
         for future, view in zip(page.values(), views, strict=True):
             future.set_result(view)
+
+    async def _again(self, jobs: list[JobId]) -> list[JobView | None]:
+        """After a restart of Redis the first use of each old connection fails, and a read may be repeated."""
+        try:
+            return await self._views.jobs(jobs)
+        except ServerUnavailable:
+            return await self._views.jobs(jobs)
 
     async def close(self) -> None:
         """Wait for the reads under way; each has its own deadline."""
