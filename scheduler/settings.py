@@ -21,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     redis_connections: int = 16
     body_max_bytes: int = 1_048_576
     candidates: int = 3
+    event_clients: int = 256
 
 
 _RANGES: dict[str, tuple[int, int]] = {
@@ -31,6 +32,7 @@ _RANGES: dict[str, tuple[int, int]] = {
     "redis_connections": (4, 1_000),
     "body_max_bytes": (1_024, 67_108_864),
     "candidates": (1, 16),
+    "event_clients": (1, 10_000),
 }
 
 

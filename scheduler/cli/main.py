@@ -11,9 +11,12 @@ from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
     "dev": "scheduler.cli.dev:dev",
+    "events": "scheduler.cli.events:events",
     "explain": "scheduler.cli.explain:explain",
+    "jobs": "scheduler.cli.jobs:jobs",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
+    "nodes": "scheduler.cli.nodes:nodes",
     "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",

@@ -1,52 +1,26 @@
 """`fleet pools`: the configuration of pools, read from and written to Redis itself, with no replica between."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from scheduler.cli.asking import AS_JSON, on_redis, where
 from scheduler.cli.pools_file import PoolsFile, read_pools
-from scheduler.cli.settings import settings_with
 from scheduler.domain.configuration import Change, Configuration, difference
 from scheduler.domain.ids import PoolName, checked_id
 from scheduler.domain.pool import Selector
 from scheduler.errors import BadInput
-from scheduler.store.client import connect
 from scheduler.store.functions import Applied, Functions
-from scheduler.store.keys import shard_key
 from scheduler.store.views import PoolView, Views
 
-T = TypeVar("T")
-Command = Callable[..., None]
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout")
 # No configuration has this version, so an apply that names it is judged and then changes nothing.
 _NEVER = 2**53
-
-
-def _where(command: Command) -> Command:
-    command = click.option("--namespace", help="first part of every key [default: fleet]")(command)
-    return click.option("--redis-url", help="Redis address [default: REDIS_URL]")(command)
-
-
-def _on_redis(redis_url: str | None, namespace: str | None, ask: Callable[[Functions, Views], Awaitable[T]]) -> T:
-    settings = settings_with(redis_url, namespace)
-
-    async def run() -> T:
-        client = connect(settings.redis_url, timeout_ms=5_000)
-        shard = shard_key(settings.namespace)
-        try:
-            return await ask(Functions(client, shard), Views(client, shard))
-        finally:
-            await client.aclose()
-
-    return asyncio.run(run())
 
 
 def _selected(pool: PoolView) -> str:
@@ -71,7 +45,7 @@ def _pools_table(pools: Sequence[PoolView]) -> Table:
 
 
 def _list(redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
-    version, pools = _on_redis(redis_url, namespace, lambda _, views: views.pools())
+    version, pools = on_redis(redis_url, namespace, lambda shard: shard.views.pools())
     if as_json:
         click.echo(msgspec.json.encode({"pools": pools, "config_version": version}))
     elif pools:
@@ -81,8 +55,8 @@ def _list(redis_url: str | None, namespace: str | None, *, as_json: bool) -> Non
 
 
 @click.group(invoke_without_command=True)
-@_AS_JSON
-@_where
+@AS_JSON
+@where
 @click.pass_context
 def pools(context: click.Context, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Named selectors over nodes, with the tenants that they serve; without a command: list them."""
@@ -93,8 +67,8 @@ def pools(context: click.Context, redis_url: str | None, namespace: str | None, 
 
 
 @pools.command(name="list")
-@_AS_JSON
-@_where
+@AS_JSON
+@where
 def list_pools(redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Every pool, automatic ones included, with its members and those that can take a job now."""
     _list(redis_url, namespace, as_json=as_json)
@@ -156,8 +130,8 @@ def _agreed() -> bool:
 @click.option("-f", "--file", required=True, type=click.Path(path_type=Path), help="TOML with [pools.<name>] tables")
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.option("--dry-run", is_flag=True, help="show the difference and change nothing")
-@_AS_JSON
-@_where
+@AS_JSON
+@where
 def apply(
     file: Path, redis_url: str | None, namespace: str | None, *, yes: bool, dry_run: bool, as_json: bool
 ) -> None:
@@ -166,7 +140,7 @@ def apply(
     Exit status 1 if another change came in between: then nothing was applied.
     """
     read = read_pools(file)
-    version, new, changes = _on_redis(redis_url, namespace, lambda functions, views: _plan(functions, views, read))
+    version, new, changes = on_redis(redis_url, namespace, lambda shard: _plan(shard.functions, shard.views, read))
     if changes and not (as_json and (yes or dry_run)):
         _show(Console(stderr=as_json), changes, new)
     done: Applied | None = None
@@ -174,7 +148,7 @@ def apply(
         if not yes and not _agreed():
             click.echo("fleet: nothing was applied", err=True)
             raise click.exceptions.Exit(1)
-        done = _on_redis(redis_url, namespace, lambda functions, _: functions.pools_apply(version, read.text))
+        done = on_redis(redis_url, namespace, lambda shard: shard.functions.pools_apply(version, read.text))
     applied = done is not None and done.done
     if as_json:
         now = version if done is None else done.config_version
@@ -190,11 +164,11 @@ def apply(
 
 @pools.command()
 @click.argument("name")
-@_where
+@where
 def remove(name: str, redis_url: str | None, namespace: str | None) -> None:
     """Take one pool out; its nodes stay."""
     pool = PoolName(checked_id("NAME", name))
-    word = _on_redis(redis_url, namespace, lambda functions, _: functions.pool_remove(pool))
+    word = on_redis(redis_url, namespace, lambda shard: shard.functions.pool_remove(pool))
     if word == "unknown":
         click.echo(f"fleet: no pool {pool} is configured", err=True)
         raise click.exceptions.Exit(1)

@@ -1,13 +1,27 @@
 """`fleet serve`: one replica, one process, one port."""
 
 import ipaddress
+import socket
 
 import click
 import uvicorn
 
 from scheduler.app import create_app
 from scheduler.cli.settings import settings_with
+from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
+
+
+class _Server(uvicorn.Server):
+    """Ends what would wait for longer than a shutdown does; other requests are answered as they are."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._engine.release()
+        await super().shutdown(sockets)
 
 
 def _is_loopback(host: str) -> bool:
@@ -33,7 +47,7 @@ def serve(
     if not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication", err=True)
     app = create_app(settings_with(redis_url, namespace))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -46,3 +60,7 @@ def serve(
         timeout_keep_alive=75,
         backlog=2_048,
     )
+    server = _Server(config, app.state.engine)
+    server.run()
+    if not server.started:
+        raise click.exceptions.Exit(1)

@@ -13,7 +13,10 @@ from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.dispatch import Dispatcher, Verdict
+from scheduler.engine.fanout import Fanout
+from scheduler.engine.following import Follower
 from scheduler.engine.mirror import Mirror
+from scheduler.engine.reading import JobReads
 from scheduler.engine.reaping import reap_for_ever
 from scheduler.engine.waking import Waker
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
@@ -44,7 +47,13 @@ class Engine:
         self._dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
-        self._waker = Waker(EventReader(self._blocking, shard), self.views)
+        self._reads = JobReads(self.views)
+        self._follower = Follower(EventReader(self._blocking, shard), lambda: self.mirror.snapshot.epoch)
+        self.waker = Waker(self._follower, self._reads, self.views)
+        pages = EventReader(self._client, shard)
+        self.fanout = Fanout(self._follower, pages, self.mirror, settings.event_clients)
+        self._follower.add(self.waker)
+        self._follower.add(self.fanout)
         self._checked: FleetError | None = ServerUnavailable("the library has not been checked yet")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -62,7 +71,8 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._batcher.close()
-        await self._waker.close()
+        await self._follower.close()
+        await self._reads.close()
         await self._client.aclose()
         await self._blocking.aclose()
 
@@ -94,16 +104,13 @@ class Engine:
             raise self._checked
         return await self._dispatcher.place(request)
 
-    async def job(self, job: JobId) -> JobView | None:
-        return await self.views.job(job)
+    def release(self) -> None:
+        """Answer the long polls and end the event streams now, because the replica is about to stop."""
+        self.waker.release()
+        self.fanout.release()
 
-    async def wait_job(self, job: JobId, wait_ms: int) -> JobView | None:
-        """The job once it has ended, or as it is after wait_ms; at once where it is unknown."""
-        view = await self.views.job(job)
-        if view is None or view.state.ended or wait_ms <= 0:
-            return view
-        await self._waker.wait(job, wait_ms)
-        return await self.views.job(job)
+    async def job(self, job: JobId) -> JobView | None:
+        return await self._reads.job(job)
 
     async def nodes(self, after: str, limit: int, tenant: Tenant) -> tuple[list[NodeView], str | None]:
         """A page of the tenant's nodes by id, and the id to go on after, or None at the end.

@@ -1,79 +1,87 @@
-"""Long polls: one reader of the event stream wakes everyone who waits for a job in this replica."""
+"""Long polls: whoever waits for a job in this replica is woken by its end in the event stream."""
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from scheduler.domain.ids import JobId
-from scheduler.errors import FleetError, Overrun
-from scheduler.store.events import PAGE, EventReader
-from scheduler.store.views import Views
+from scheduler.domain.ids import JobId, Tenant
+from scheduler.domain.job import JobState
+from scheduler.engine.following import Follower
+from scheduler.engine.reading import JobReads
+from scheduler.errors import Overrun
+from scheduler.store.events import Event
+from scheduler.store.views import JobView, Views
 
 WAITERS_MAX = 20_000
-_ENDS = {"job_succeeded", "job_failed", "job_cancelled", "job_expired"}
+PAGE = 500
+ENDS = frozenset(f"job_{state}" for state in JobState if state.ended)
 
 
 class Waker:
-    """Reads events only while somebody waits; after a gap it asks Redis for the state of every job waited for."""
+    """A listener of the stream. No waiter asks Redis while it waits; after a gap one read asks for all of them."""
 
-    def __init__(self, events: EventReader, views: Views) -> None:
-        self._events = events
+    def __init__(self, follower: Follower, reads: JobReads, views: Views) -> None:
+        self._follower = follower
+        self._reads = reads
         self._views = views
         self._waiters: dict[JobId, set[asyncio.Future[None]]] = defaultdict(set)
-        self._count = 0
-        self._position: str | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._closing = False
+        self.count = 0
 
-    async def wait(self, job: JobId, wait_ms: int) -> None:
-        """Return when the job has ended, or when wait_ms are over."""
-        if self._count >= WAITERS_MAX:
+    @property
+    def listens(self) -> bool:
+        return self.count > 0
+
+    async def wait(self, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | None:
+        """The tenant's job once it has ended, or as it is after wait_ms; at once where there is none to wait for."""
+        if self.count >= WAITERS_MAX:
             raise Overrun(f"more than {WAITERS_MAX} long polls in this replica")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_ms / 1000
+        while True:
+            # First the place, then the look: an end after the look finds the place, and an end before it is seen.
+            # While the reader has no position yet, it looks at every job waited for once it has one.
+            with self._place(job) as woken:
+                self._follower.begin()
+                view = await self._reads.job(job)
+                if view is None or view.tenant != tenant or view.state.ended or self._closing:
+                    return view
+                await asyncio.wait([woken], timeout=max(end - loop.time(), 0))
+                if not woken.done():
+                    return await self._reads.job(job)
+
+    @contextmanager
+    def _place(self, job: JobId) -> "Iterator[asyncio.Future[None]]":
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[job].add(future)
-        self._count += 1
+        self.count += 1
         try:
-            if self._reader is None or self._reader.done():
-                self._position = None
-                self._reader = asyncio.create_task(self._read())
-            # the reader looks at every job waited for once it has a position; this one may have come later
-            elif self._position is not None and await self._views.ended([job]):
-                return
-            await asyncio.wait([future], timeout=wait_ms / 1000)
+            yield future
         finally:
-            self._count -= 1
+            self.count -= 1
             self._waiters[job].discard(future)
             if not self._waiters[job]:
                 del self._waiters[job]
 
-    async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+    async def heard(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if event.kind in ENDS:
+                self._wake(JobId(event.fields.get("job", "")))
+
+    async def missed(self) -> None:
+        jobs = list(self._waiters)
+        for start in range(0, len(jobs), PAGE):
+            for job in await self._views.ended(jobs[start : start + PAGE]):
+                self._wake(job)
+
+    def release(self) -> None:
+        """The replica stops: every long poll is answered now, with its job as it is."""
+        self._closing = True
+        for job in self._waiters:
+            self._wake(job)
 
     def _wake(self, job: JobId) -> None:
         for future in self._waiters.get(job, ()):
             if not future.done():
                 future.set_result(None)
-
-    async def _read(self) -> None:
-        while self._waiters:
-            try:
-                await self._turn()
-            except FleetError:
-                self._position = None
-                await asyncio.sleep(0.2)
-
-    async def _turn(self) -> None:
-        if self._position is None:
-            self._position = await self._events.newest()
-            jobs = list(self._waiters)
-            for start in range(0, len(jobs), 500):
-                for job in await self._views.ended(jobs[start : start + 500]):
-                    self._wake(job)
-        events = await self._events.after(self._position)
-        for event in events:
-            self._position = event.position
-            if event.kind in _ENDS:
-                self._wake(JobId(event.fields.get("job", "")))
-        if len(events) >= PAGE:
-            # far behind: what was trimmed in front of us was never seen, so every job is asked for again
-            self._position = None

@@ -130,17 +130,15 @@ async def _check_owner(request: Request, job: JobId) -> None:
 
 async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView:
     engine: Engine = request.app.state.engine
-    view = await engine.job(job)
-    if view is not None and view.tenant == tenant and wait_ms > 0 and not view.state.ended:
-        view = await _wait(request, engine, job, wait_ms)
+    view = await (_wait(request, engine, job, tenant, wait_ms) if wait_ms > 0 else engine.job(job))
     if view is None or view.tenant != tenant:
         raise _unknown()
     return view
 
 
-async def _wait(request: Request, engine: Engine, job: JobId, wait_ms: int) -> JobView | None:
+async def _wait(request: Request, engine: Engine, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | None:
     """Wait for the job's end, but not for a client that has gone."""
-    waiting = asyncio.create_task(engine.wait_job(job, wait_ms))
+    waiting = asyncio.create_task(engine.waker.wait(job, tenant, wait_ms))
     gone = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)

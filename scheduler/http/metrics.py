@@ -51,6 +51,8 @@ class Metrics:
             "fleet_snapshot_age_ms": ("Since the snapshot was complete", lambda: engine.mirror.age_ms),
             "fleet_snapshot_nodes": ("Nodes in the snapshot", lambda: len(engine.mirror.snapshot.positions)),
             "fleet_snapshot_version": ("Version of the snapshot", lambda: engine.mirror.snapshot.version),
+            "fleet_long_polls": ("Long polls that wait for a job now", lambda: engine.waker.count),
+            "fleet_event_clients": ("Clients that follow the events now", lambda: engine.fanout.count),
             "fleet_ready": ("1 while this replica takes requests", lambda: float(engine.obstacle() is None)),
         }
         for name, (text, read) in gauges.items():

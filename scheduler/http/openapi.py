@@ -11,6 +11,7 @@ from scheduler import __version__
 from scheduler.http.answers import NodeAnswer, NodesAnswer
 from scheduler.http.routes import OPERATIONS, Operation
 
+_NUMBERS = {"limit", "wait_ms"}
 _REFERENCE = "#/components/schemas/{name}"
 _PROBLEM = {
     "type": "object",
@@ -46,11 +47,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     in_query = [
-        {"name": name, "in": "query", "schema": {"type": "string" if name == "after" else "integer"}}
+        {"name": name, "in": "query", "schema": {"type": "integer" if name in _NUMBERS else "string"}}
         for name in operation.query
     ]
     tenant = {"name": "X-Fleet-Tenant", "in": "header", "schema": {"type": "string", "default": "default"}}
-    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain")) or operation.answer in {
+    asks_tenant = operation.path.startswith(("/v1/jobs", "/v1/explain", "/v1/events")) or operation.answer in {
         NodesAnswer,
         NodeAnswer,
     }

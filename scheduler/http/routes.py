@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import answers, explain, jobs, nodes, pools, probes, wire
+from scheduler.http import answers, events, explain, jobs, nodes, pools, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -71,6 +71,8 @@ OPERATIONS = (
               answers.PoolAnswer, wire.PoolBody, (200, 400, 409, 413, 415)),
     Operation("DELETE", "/v1/pools/{pool}", pools.delete_pool, "Take a pool out; its nodes stay",
               answers.OutcomeAnswer, None, (200, 404)),
+    Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
+              "text/event-stream", query=("kind", "job", "node", "after")),
     Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json"),
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
     Operation("GET", "/readyz", probes.readyz, "The replica can place jobs", "text/plain"),

@@ -19,6 +19,10 @@ def node_key(shard: str, node: NodeId) -> str:
     return f"{shard}:node:{node}"
 
 
+def nodes_key(shard: str) -> str:
+    return f"{shard}:nodes"
+
+
 def leases_key(shard: str, node: NodeId) -> str:
     return f"{shard}:node:{node}:leases"
 

@@ -13,7 +13,7 @@ from scheduler.domain.job import PRIORITY, JobState
 from scheduler.domain.pool import DEFAULT_POOLS, Pool, Selector, Strategy
 from scheduler.errors import ServerUnavailable
 from scheduler.store.client import heeding_cancel
-from scheduler.store.keys import free_key, job_key, leases_key, node_key, pool_key, pools_key
+from scheduler.store.keys import free_key, job_key, leases_key, node_key, nodes_key, pool_key, pools_key
 
 
 class NodeAddress(msgspec.Struct, frozen=True):
@@ -39,6 +39,10 @@ class JobView(msgspec.Struct, frozen=True):
     created_at_ms: int
     started_at_ms: int | None
     ended_at_ms: int | None
+
+
+_JOB_FIELDS = tuple(name for name in JobView.__struct_fields__ if name != "id")
+_JOB_NAMES = tuple(name.encode() for name in _JOB_FIELDS)
 
 
 class NodeView(msgspec.Struct, frozen=True):
@@ -139,7 +143,7 @@ class Views:
         self._client = client
         self._shard = shard
 
-    async def _pipeline(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    async def _pipeline(self, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
         try:
             with heeding_cancel():
                 async with self._client.pipeline(transaction=False) as pipe:
@@ -150,15 +154,20 @@ class Views:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
 
     async def job(self, job: JobId) -> JobView | None:
-        (raw,) = await self._pipeline([("HGETALL", job_key(self._shard, job))])
-        if not raw:
-            return None
-        fields = _text(raw)
-        endpoint = ""
-        if node := fields.get("node"):
-            (held,) = await self._pipeline([("HGET", node_key(self._shard, NodeId(node)), "endpoint")])
-            endpoint = held.decode() if held else ""
-        return _job_view(job, fields, endpoint)
+        return (await self.jobs([job]))[0]
+
+    async def jobs(self, jobs: Sequence[JobId]) -> list[JobView | None]:
+        """The jobs in the order asked for, None for each that is unknown; payloads are left where they are."""
+        found = await self._pipeline([("HMGET", job_key(self._shard, job), *_JOB_FIELDS) for job in jobs])
+        held = [_text({k: v for k, v in zip(_JOB_NAMES, raw, strict=True) if v is not None}) for raw in found]
+        nodes = list(dict.fromkeys(NodeId(fields["node"]) for fields in held if "node" in fields))
+        asked: list[tuple[str | int, ...]] = [("HGET", node_key(self._shard, node), "endpoint") for node in nodes]
+        answers = await self._pipeline(asked) if asked else []
+        endpoints = {node: raw.decode() if raw else "" for node, raw in zip(nodes, answers, strict=True)}
+        return [
+            _job_view(job, fields, endpoints.get(NodeId(fields.get("node", "")), "")) if "state" in fields else None
+            for job, fields in zip(jobs, held, strict=True)
+        ]
 
     async def tenant(self, job: JobId) -> str | None:
         """Whose job it is, or None where it is unknown."""
@@ -179,6 +188,21 @@ class Views:
         answers = await self._pipeline(commands) if commands else []
         triples = zip(nodes, answers[::2], answers[1::2], strict=True)
         return [_node_view(node, _text(raw), used) for node, raw, used in triples if raw]
+
+    async def node_ids(self) -> list[NodeId]:
+        """Every node that is known, lost ones included, by id; asked for in pieces."""
+        found: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            ((cursor, pairs),) = await self._pipeline([("ZSCAN", nodes_key(self._shard), cursor, "COUNT", 1_000)])
+            found.update(pair[0] if isinstance(pair, tuple | list) else pair for pair in pairs)
+            if int(cursor) == 0:
+                return sorted(NodeId(node.decode()) for node in found)
+
+    async def now_ms(self) -> int:
+        """The server's wall clock."""
+        ((seconds, _),) = await self._pipeline([("TIME",)])
+        return int(seconds) * 1000
 
     async def configuration(self) -> tuple[int, Configuration]:
         """The configuration, automatic pools included, and its version, which is read first: it is never too new."""

@@ -98,18 +98,22 @@ def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
 def test_the_settings_table_says_what_the_code_does() -> None:
     from scheduler.settings import _RANGES, Settings
 
-    rows = {
-        cells[1].strip(" `"): cells
-        for line in README.partition("## Settings\n")[2].partition("\n## ")[0].splitlines()
-        if len(cells := line.strip("|").split("|")) == 5
-    }
+    pages = [README, *(path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md"))]
+    told = [
+        cells
+        for page in pages
+        for line in page.partition("## Settings\n")[2].partition("\n## ")[0].splitlines()
+        if len(cells := line.strip("|").split("|")) == 5 and cells[0].strip(" -") not in {"variable", ""}
+    ]
+    rows = {cells[1].strip(" `"): cells for cells in told}
+    assert len(rows) == len(told), "each setting is told of once"
     for name in Settings.__struct_fields__:
         variable, _, default, limits, _ = rows[name]
         assert f"FLEET_{name.upper()}" in variable
         assert default.strip(" `").replace(",", "") == str(getattr(Settings(), name))
         low, high = _RANGES.get(name, ("", ""))
         assert limits.replace(",", "").strip() == (f"{low} to {high}" if name in _RANGES else "")
-    assert len(rows) == len(Settings.__struct_fields__) + 2  # the head and its rule
+    assert len(rows) == len(Settings.__struct_fields__)
 
 
 def test_the_table_of_functions_names_each_one() -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -189,3 +190,28 @@ def test_nginx_sends_a_job_again_only_if_the_client_says_that_it_has_an_id(
             replica.send_signal(signal.SIGCONT)
         assert sent.result(20).status_code == status
     assert client.zcard("fleet:{0}:node:n1:leases") == jobs
+
+
+def test_events_come_through_nginx_one_by_one_and_a_client_resumes_at_another_replica(
+    front: Front, client: redis.Redis
+) -> None:
+    def happen(job: str) -> str:
+        stored: Any = client.xadd("fleet:{0}:events", {"kind": "job_failed", "job": job, "tenant": "default"})
+        return str(stored.decode())
+
+    def heard(response: httpx.Response) -> Iterator[str]:
+        return (line.removeprefix("id: ") for line in response.iter_lines() if line.startswith("id: "))
+
+    url = f"{front.url}/v1/events"
+    with httpx.stream("GET", url, timeout=20) as response:
+        assert response.status_code == 200
+        ids = heard(response)
+        for number in range(3):
+            # each is here before the next one happens: nothing is held back
+            last = happen(f"0.{number}")
+            assert next(ids) == last
+    missed = happen("0.missed")
+    front.replicas[0].kill()
+    for _ in range(3):
+        with httpx.stream("GET", url, headers={"last-event-id": last}, timeout=20) as response:
+            assert next(heard(response)) == missed

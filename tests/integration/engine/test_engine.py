@@ -134,7 +134,7 @@ async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: 
     assert isinstance(verdict, Placement)
     placed = verdict.placed.placement
     other = Engine(Settings(redis_url=redis_url))
-    waiting = asyncio.create_task(other.wait_job(placed.job, 20_000))
+    waiting = asyncio.create_task(other.waker.wait(placed.job, Tenant("default"), 20_000))
     await asyncio.sleep(0)
     await engine.functions.job_finish(placed.job, placed.fence, "succeeded", "done")
     async with asyncio.timeout(5):

@@ -1,0 +1,115 @@
+"""Event streams: everybody in this replica who follows the events, told by the one reader of the stream."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from scheduler.engine.following import Follower
+from scheduler.engine.mirror import Mirror
+from scheduler.engine.subscription import Gap, Subscription, Wanted
+from scheduler.errors import FleetError, Overrun
+from scheduler.store.events import PAGE, START, Event, EventReader, order
+
+RESUMES_MAX = 4
+
+
+class Fanout:
+    """A listener of the stream. A client costs Redis nothing but, where it resumes, the pages that it missed."""
+
+    def __init__(self, follower: Follower, pages: EventReader, mirror: Mirror, clients_max: int) -> None:
+        self._follower = follower
+        self._pages = pages
+        self._mirror = mirror
+        self._clients_max = clients_max
+        self._clients: dict[Wanted, set[Subscription]] = {}
+        self._resumes = asyncio.Semaphore(RESUMES_MAX)
+        self._closing = False
+        self.count = 0
+
+    @property
+    def listens(self) -> bool:
+        return self.count > 0
+
+    async def open(self, wanted: Wanted) -> Subscription:
+        """A subscription from now on, for the caller to close; Overrun where there are enough of them."""
+        if self.count >= self._clients_max:
+            raise Overrun(f"{self._clients_max} clients follow the events of this replica already")
+        self.count += 1
+        try:
+            await self._follower.placed()
+        except BaseException:
+            self.count -= 1
+            raise
+        # nothing may come between these: what is behind this position comes by itself
+        subscription = Subscription(wanted, self._follower.position)
+        self._clients.setdefault(wanted, set()).add(subscription)
+        if self._closing:
+            subscription.end()
+        return subscription
+
+    def close(self, subscription: Subscription) -> None:
+        group = self._clients.get(subscription.wanted, set())
+        if subscription in group:
+            group.discard(subscription)
+            self.count -= 1
+            if not group:
+                del self._clients[subscription.wanted]
+
+    async def told(self, subscription: Subscription, after: str | None) -> AsyncIterator[list[Event | Gap]]:
+        """What the client is to hear, in order, without end; from behind `after` where that is given."""
+        if after is not None:
+            async for batch in self._resumed(subscription, after):
+                yield batch
+        while batch := await subscription.take():
+            yield batch
+
+    async def _resumed(self, subscription: Subscription, after: str) -> AsyncIterator[list[Event | Gap]]:
+        """The pages between `after` and where this begins; the subscription goes on from there."""
+        begins = self._follower.position
+        subscription.move(begins)
+        while not subscription.ended:
+            behind = order(after) < order(begins)
+            async with self._resumes:
+                events = await self._pages.between(after, begins) if behind else []
+                oldest, newest = await self._pages.span()
+                await self._see(events)
+            told: list[Event | Gap] = [e for e in events if subscription.wanted.takes(e, self._mirror.snapshot)]
+            # asked after the page was read: what was trimmed by then may be missing from it
+            lost = order(newest) < order(after) or (after != START and order(oldest) > order(after))
+            if lost:
+                told.insert(0, Gap())
+            if told:
+                yield told
+            if not behind and not lost:
+                # the client heard more from another replica than this one has read yet
+                subscription.move(after)
+            if len(events) < PAGE:
+                return
+            after = events[-1].position
+
+    async def heard(self, events: Sequence[Event]) -> None:
+        if self._clients:
+            await self._see(events)
+        snapshot = self._mirror.snapshot
+        for wanted, group in self._clients.items():
+            if taken := [event for event in events if wanted.takes(event, snapshot)]:
+                for subscription in group:
+                    subscription.offer(taken)
+
+    async def missed(self) -> None:
+        for group in self._clients.values():
+            for subscription in group:
+                subscription.gap()
+
+    def release(self) -> None:
+        """The replica stops: every stream ends, and its client resumes at another replica."""
+        self._closing = True
+        for group in self._clients.values():
+            for subscription in group:
+                subscription.end()
+
+    async def _see(self, events: Sequence[Event]) -> None:
+        """Where nodes or pools changed, bring the snapshot up to it before it judges who may see that."""
+        if any("tenant" not in event.fields for event in events):
+            with contextlib.suppress(FleetError):
+                await self._mirror.refresh()
