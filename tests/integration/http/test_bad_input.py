@@ -47,7 +47,7 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
     ({"ack_ms": 0}, "ack_ms", "1"),
     ({"ack_ms": 86_400_001}, "ack_ms", "86400000"),
     ({"timeout_ms": -(2**62)}, "timeout_ms", "1"),
-    ({"wait_ms": 1}, "wait_ms", "0"),
+    ({"wait_ms": 86_400_001}, "wait_ms", "86400000"),
     ({"wait_ms": -1}, "wait_ms", "0"),
     ({"max_attempts": 0}, "max_attempts", "1"),
     ({"max_attempts": 101}, "max_attempts", "100"),
