@@ -8,30 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduler.cli.settings import settings_with
-from scheduler.domain.demand import demand_from
-from scheduler.domain.explanation import Explanation, NodeVerdict, denied, explained
+from scheduler.domain.demand import Demand, demand_from
+from scheduler.domain.explanation import Explanation, NodeVerdict
 from scheduler.domain.ids import NodeId, PoolName, Tenant, checked_id
 from scheduler.settings import Settings
 from scheduler.store.client import connect
+from scheduler.store.explaining import explain_by_redis
 from scheduler.store.functions import Functions
 from scheduler.store.keys import shard_key
 
-PAGES_MAX = 10_000
 
-
-async def _ask(settings: Settings, demand: str, pool: str | None) -> Explanation:
+async def _ask(settings: Settings, demand: Demand, exclude: frozenset[NodeId], *, everyone: bool) -> Explanation:
     client = connect(settings.redis_url, timeout_ms=5_000)
     try:
         functions = Functions(client, shard_key(settings.namespace))
-        nodes: list[NodeVerdict] = []
-        cursor = "0"
-        for _ in range(PAGES_MAX):
-            page = await functions.explain(demand, cursor)
-            nodes += page.nodes
-            cursor = page.cursor
-            if cursor == "0":
-                break
-        return denied(PoolName(pool or "")) if page.denied else explained(page.order, nodes)
+        return await explain_by_redis(functions, demand, exclude, everyone=everyone)
     finally:
         await client.aclose()
 
@@ -122,17 +113,8 @@ def explain(
         pool=named,
         fallback=not no_fallback,
     )
-    asked: dict[str, object] = {
-        "any_of": [sorted(tokens) for tokens in demand.any_of],
-        "tenant": demand.tenant,
-        "fallback": demand.fallback,
-        "languages": demand.languages,
-        "exclude": [NodeId(checked_id("--exclude", node)) for node in exclude.split()],
-        "all": all_nodes,
-    }
-    if named is not None:
-        asked["pool"] = named
-    found = asyncio.run(_ask(settings_with(redis_url, namespace), json.dumps(asked), pool))
+    excluded = frozenset(NodeId(checked_id("--exclude", node)) for node in exclude.split())
+    found = asyncio.run(_ask(settings_with(redis_url, namespace), demand, excluded, everyone=all_nodes))
     if as_json:
         click.echo(json.dumps(document(found)))
     else:

@@ -37,7 +37,8 @@ class PoolsFile:
         limits = self._value("limits", self.document.get("limits", {}), Limits)
         template = self.document.get("language_pools")
         of_languages = None if template is None else self._value("language_pools", template, LanguagePools)
-        return Configuration(pools, limits, of_languages)
+        weights = self._value("weights", self.document.get("weights", {}), dict[str, int])
+        return Configuration(pools, limits, of_languages, weights)
 
     def _value(self, field: str, told: object, kind: type[T]) -> T:
         try:

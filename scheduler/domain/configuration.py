@@ -31,11 +31,15 @@ class LanguagePools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Pools by name, automatic ones among them; without `language_pools` there are none of these."""
+    """Pools by name, automatic ones among them; without `language_pools` there are none of these.
+
+    `weights` are turns of tenants in the queues, 1 where left out.
+    """
 
     pools: dict[PoolName, Pool] = {}
     limits: Limits = Limits()
     language_pools: LanguagePools | None = None
+    weights: dict[str, int] = {}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -76,4 +80,8 @@ def difference(old: Configuration, new: Configuration) -> tuple[Change, ...]:
         changes += _changed(f"pools.{name}", configured, new.pools.get(name))
     changes += _changed("limits", old.limits, new.limits)
     changes += _changed("language_pools", old.language_pools, new.language_pools)
+    for tenant in sorted(old.weights.keys() | new.weights.keys()):
+        before, after = old.weights.get(tenant, 1), new.weights.get(tenant, 1)
+        if before != after:
+            changes.append(Change("changed", f"weights.{tenant}", before, after))
     return tuple(changes)

@@ -24,6 +24,7 @@ from scheduler.placement.explain import explain
 from scheduler.settings import Settings
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
+from scheduler.store.explaining import explain_by_redis
 from scheduler.store.functions import Functions
 from scheduler.store.keys import shard_key
 from scheduler.store.library import check_library, read_library
@@ -120,27 +121,32 @@ class Engine:
         with contextlib.suppress(FleetError):
             await self.mirror.refresh()
         snapshot, serving = self.mirror.snapshot, await self.views.serving(tenant)
-        seen = {shape for shape in snapshot.members if not serving.isdisjoint(shape.pools)}
+        seen = {shape for shape in snapshot.members if not serving.pools.isdisjoint(shape.pools)}
         start = bisect.bisect_right(snapshot.ids, after)
         own = (i for i in islice(snapshot.ids, start, None) if snapshot.node(snapshot.positions[i]).shape in seen)
         page = list(islice(own, limit + 1))
         nodes = await self.views.nodes(page[:limit])
         more = len(page) > limit
-        return [node for node in nodes if not serving.isdisjoint(node.pools)], page[limit - 1] if more else None
+        return [node for node in nodes if serving.shows(node)], page[limit - 1] if more else None
 
     async def tenants_node(self, node: NodeId, tenant: Tenant) -> NodeView | None:
         """The node, or None where it is in no pool that serves the tenant."""
         view = await self.node(node)
-        return view if view and not (await self.views.serving(tenant)).isdisjoint(view.pools) else None
+        return view if view and (await self.views.serving(tenant)).shows(view) else None
 
     async def node(self, node: NodeId) -> NodeView | None:
         found = await self.views.nodes([node])
         return found[0] if found else None
 
     async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
-        """Why the demand would be placed or not, by this replica's snapshot, and the snapshot's age in ms."""
+        """Why the demand would be placed or not, by this replica's snapshot, and the snapshot's age in ms.
+
+        While nodes are still to be brought under a new configuration Redis explains instead: it knows where they go.
+        """
         with contextlib.suppress(FleetError):
             await self.mirror.refresh()
+            if not await self.views.settled():
+                return await explain_by_redis(self.functions, demand, exclude), 0
         snapshot, age_ms = self.mirror.snapshot, self.mirror.age_ms
         # every node of a large fleet is a while: claims go on meanwhile
         return await asyncio.to_thread(explain, snapshot, demand, exclude), age_ms

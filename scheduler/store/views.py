@@ -46,7 +46,10 @@ _JOB_NAMES = tuple(name.encode() for name in _JOB_FIELDS)
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases."""
+    """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases.
+
+    `pools` are those of the configuration of `config_version`.
+    """
 
     id: str
     state: str
@@ -60,6 +63,7 @@ class NodeView(msgspec.Struct, frozen=True):
     gpu: float
     mem: float
     incarnation: int
+    config_version: int
     heartbeat_at_ms: int
     registered_at_ms: int
 
@@ -120,20 +124,33 @@ def _node_view(node: NodeId, fields: Mapping[str, str], used: int) -> NodeView:
         gpu=float(fields["gpu"]),
         mem=float(fields["mem"]),
         incarnation=int(fields["incarnation"]),
+        config_version=int(fields.get("config_version", 0)),
         heartbeat_at_ms=int(fields["heartbeat_at_ms"]),
         registered_at_ms=int(fields["registered_at_ms"]),
     )
 
 
 def _configuration(meta: Sequence[bytes | None], stored: Mapping[str, str]) -> tuple[int, Configuration]:
-    version, language_pools = int(meta[0] or 0), meta[4]
+    version, language_pools, weights = int(meta[0] or 0), meta[4], meta[5]
     held = {PoolName(name): msgspec.json.decode(text, type=Pool) for name, text in stored.items()}
     named = zip(Limits.__struct_fields__, meta[1:4], strict=True)
     return version, Configuration(
         pools=held if version else dict(DEFAULT_POOLS),
         limits=Limits(**{name: float(value) for name, value in named if value is not None}),
         language_pools=msgspec.json.decode(language_pools, type=LanguagePools) if language_pools else None,
+        weights=msgspec.json.decode(weights, type=dict[str, int]) if weights else {},
     )
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """The pools that serve a tenant, under the configuration of this version."""
+
+    config_version: int
+    pools: frozenset[str]
+
+    def shows(self, node: NodeView) -> bool:
+        """Whether the tenant may see the node; one whose pools are still to be computed anew is not shown yet."""
+        return node.config_version == self.config_version and not self.pools.isdisjoint(node.pools)
 
 
 class Views:
@@ -208,7 +225,7 @@ class Views:
         """The configuration, automatic pools included, and its version, which is read first: it is never too new."""
         meta, stored = await self._pipeline(
             [
-                ("HMGET", self._shard, "config_version", *Limits.__struct_fields__, "language_pools"),
+                ("HMGET", self._shard, "config_version", *Limits.__struct_fields__, "language_pools", "weights"),
                 ("HGETALL", pools_key(self._shard)),
             ]
         )
@@ -228,10 +245,15 @@ class Views:
             for (name, pool), members, free in zip(pools, counts[::2], counts[1::2], strict=True)
         ]
 
-    async def serving(self, tenant: Tenant) -> frozenset[str]:
-        """The names of the pools that serve the tenant."""
-        _, configuration = await self.configuration()
-        return frozenset(name for name, pool in configuration.pools.items() if pool.serves(tenant))
+    async def serving(self, tenant: Tenant) -> "Serving":
+        version, configuration = await self.configuration()
+        return Serving(version, frozenset(name for name, pool in configuration.pools.items() if pool.serves(tenant)))
+
+    async def settled(self) -> bool:
+        """Whether every node's pools have been computed under the present configuration."""
+        version, _ = await self.configuration()
+        (behind,) = await self._pipeline([("ZCOUNT", f"{self._shard}:settled", "-inf", f"({version}")])
+        return int(behind) == 0
 
     async def shard(self) -> tuple[dict[str, str], int, int]:
         """The shard's meta, the number of leases and of free nodes."""

@@ -120,3 +120,19 @@ async def test_nodes_come_a_page_at_a_time_and_counts_are_of_all(speak: Speaker)
 )
 async def test_bad_input_names_the_field(speak: Speaker, query: str, body: object, field: str) -> None:
     await speak.refused("POST", f"/v1/explain{query}", body, 422, field)
+
+
+async def test_right_after_a_change_of_pools_no_node_is_shown_where_it_was(
+    speak: Speaker, client: redis.Redis
+) -> None:
+    configure(client)
+    await speak.register("r", capabilities=("rest",))
+    await speak.followed()
+    # no heartbeat has brought the node under this one yet
+    client.execute_command(
+        "FCALL", "fleet1_pool_put", 1, P, "rest", '{"selector":{"capabilities":["rest"]},"tenants":["rich"]}'
+    )
+    told = await speak("POST", "/v1/explain", {"requires": ["rest"]}, tenant="poor")
+    assert (told.body["class"], told.body["nodes"]) == ("impossible", [])
+    assert (await speak("GET", "/v1/nodes", tenant="poor")).body["nodes"] == []
+    await speak.refused("GET", "/v1/nodes/r", None, 404, tenant="poor")

@@ -47,6 +47,11 @@ def test_limits_and_the_template_of_language_pools_are_part_of_it() -> None:
     )
 
 
+def test_weights_are_told_by_tenant() -> None:
+    old, new = Configuration(weights={"a": 3, "b": 2}), Configuration(weights={"b": 4, "c": 1})
+    assert difference(old, new) == (Change("changed", "weights.a", 3, 1), Change("changed", "weights.b", 2, 4))
+
+
 def test_automatic_pools_are_no_part_of_it_but_a_configured_one_takes_their_place() -> None:
     automatic = Configuration({DE: Pool(languages=("de",))})
     assert difference(automatic, Configuration()) == ()
