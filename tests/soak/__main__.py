@@ -15,44 +15,16 @@ from pathlib import Path
 
 import redis
 
-from scheduler.dev.server import EmbeddedServer, choose_server, free_port
+from scheduler.dev.server import EmbeddedServer, choose_server
 from scheduler.store.library import read_library
 from tests.soak.audit import Auditor
 from tests.soak.chaos import Cast, Chaos
 from tests.soak.ledger import read_books, told
+from tests.soak.stage import CLAIMERS, P, populate
 from tests.soak.verdict import compare, free_differs, wait_settled
 
-P = "fleet:{0}"
-CLAIMERS, AGENTS, REPLICAS = 2, 4, 2
 SETTLE_S, DONE_S = 120.0, 60.0
 LEAKED = "slots, inbox entries or queues leaked"
-
-
-def _relayed(cast: Cast, port: int) -> str:
-    cast.start("relay", "tests.soak.relay", port)
-    log, end = cast.folder / "relay.log", time.monotonic() + 20
-    while not (said := log.read_text("utf-8")).endswith("\n"):
-        if time.monotonic() > end:
-            raise TimeoutError(f"the relay does not say where it is: {said}")
-        time.sleep(0.05)
-    return said.strip()
-
-
-def _populate(cast: Cast, url: str, lossy: str, claims: int) -> list[Path]:
-    """Start everybody, every other one behind the relay. Answers the ledgers of those that end by themselves."""
-    ways, ledgers = (lossy, url), []
-    for i in range(AGENTS):
-        ledger = cast.folder / f"agent{i}.ledger"
-        cast.start(f"agent{i}", "tests.soak.node", f"agent{i}", ways[i % 2], ledger)
-    ports = [free_port() for _ in range(REPLICAS)]
-    for i, port in enumerate(ports):
-        cast.start(f"replica{i}", "scheduler.cli.main", "serve", "--port", port, REDIS_URL=ways[i % 2])
-    for i in range(CLAIMERS):
-        ledgers.append(cast.folder / f"claimer{i}.ledger")
-        cast.start(f"claimer{i}", "tests.soak.claimer", f"claimer{i}", ways[i % 2], ledgers[-1], claims // CLAIMERS)
-    ledgers.append(cast.folder / "web.ledger")
-    cast.start("web", "tests.soak.web", "web", ",".join(f"http://127.0.0.1:{port}" for port in ports), ledgers[-1])
-    return ledgers
 
 
 def _counts(ledgers: list[Path]) -> Counter[str]:
@@ -106,7 +78,7 @@ def soak(options: argparse.Namespace, folder: Path) -> int:
         client.execute_command("FUNCTION", "LOAD", read_library().code)
         auditor, started = Auditor(server.url, P), time.monotonic()
         try:
-            ledgers = _populate(cast, server.url, _relayed(cast, server.port), options.claims)
+            ledgers = populate(cast, client, server.url, options.claims)
             auditor.start()
             chaos = Chaos(cast, server, options.seed)
             _under_fire(chaos, ledgers, options.minutes)

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from scheduler.agent.retrying import AWAY, insist
-from scheduler.domain.ids import NodeId
+from scheduler.domain.ids import JobId, NodeId
 from scheduler.domain.job import Placement
 from scheduler.engine.mirror import Mirror
 from scheduler.placement.eligible import Compiled
@@ -24,7 +24,7 @@ from scheduler.store.codec import Again, Answer, Crowded, Exists, Placed, Refuse
 from scheduler.store.functions import CLAIMS_MAX, Functions
 from scheduler.store.keys import shard_key
 from tests.soak.draws import Drawn, Draws
-from tests.soak.ledger import CANCELLED, CLAIMED, FINISHED, REFUSED, SENT, WAITING, Ledger
+from tests.soak.ledger import CANCELLED, CLAIMED, FINISHED, REFUSED, REFUSED_ONCE, SENT, WAITING, Ledger
 from tests.soak.pipes import Call, called
 
 TURNS, NODES, SLOTS = 4, 6, 8
@@ -44,6 +44,7 @@ class Claimer:
         self._functions = Functions(connect(url, connections=2 * TURNS + 4, timeout_ms=2_000), shard_key("fleet"))
         self._mirror = Mirror(self._functions, 200)
         self._compiled = Compiled()
+        self._repeated: set[JobId] = set()
 
     async def run(self) -> None:
         aside = [asyncio.create_task(self._live(NodeId(f"{self._name}-{i}"))) for i in range(NODES)]
@@ -109,6 +110,7 @@ class Claimer:
             return await self._functions.job_claim(pairs)
         except AWAY:
             self._seen["claim calls without a reply"] += 1
+            self._repeated.update(drawn.request.id for drawn in batch)
             raise
 
     def _shortlist(self, drawn: Drawn) -> Shortlist:
@@ -128,9 +130,10 @@ class Claimer:
             elif isinstance(answer, Waiting | Exists):
                 lines.append((WAITING, drawn.request.id))
             elif isinstance(answer, Refused | Crowded):
-                lines.append((REFUSED, drawn.request.id))
+                lines.append((REFUSED if drawn.request.id in self._repeated else REFUSED_ONCE, drawn.request.id))
             self._seen["bad: a claim was answered as none of ours"] += isinstance(answer, str)
         self._ledger.write(lines)
+        self._repeated.difference_update(drawn.request.id for drawn in batch)
 
     def _calls(self, drawn: Drawn, answer: Answer) -> list[Call]:
         job, rng, placement = drawn.request.id, self._rng, _held(answer)

@@ -1,7 +1,8 @@
 """What each process sent and what was acknowledged to it, written down at once; Redis is held against it at the end.
 
 One line a fact, words apart by tabs. It is written before anything else is done, so that it survives the process.
-Kinds: sent ids; claimed id fence; waiting id; finished id fence outcome result; cancelled id; refused ids.
+Kinds: sent ids; claimed id fence; waiting id; finished id fence outcome result; cancelled id; refused id;
+refused id whose claim was sent once, so that no late copy of it can have placed it.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SENT, CLAIMED, WAITING, FINISHED, CANCELLED, REFUSED = "scwfxr"
+SENT, CLAIMED, WAITING, FINISHED, CANCELLED, REFUSED, REFUSED_ONCE = "scwfxro"
 
 
 class Ledger:
@@ -57,6 +58,7 @@ class Books:
 
     sent: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    refused_once: set[str] = field(default_factory=set)
     known: dict[str, Entry] = field(default_factory=dict)
     kinds: Counter[str] = field(default_factory=Counter)
 
@@ -73,6 +75,8 @@ class Books:
             self.sent.update(words)
         elif kind == REFUSED:
             self.refused.update(words)
+        elif kind == REFUSED_ONCE:
+            self.refused_once.update(words)
         elif kind == WAITING:
             self._entry(words[0])
         elif kind == CLAIMED:
