@@ -23,7 +23,7 @@ def unsettled(client: redis.Redis, shard: str) -> list[str]:
     """The keys that say that something is still under way; streams of inboxes that hold an entry too."""
     if client.exists(*(shard + name for name in UNDER_WAY)):
         return [shard + name for name in UNDER_WAY if client.exists(shard + name)] or ["a job on its way"]
-    keys = [key.decode() for key in client.scan_iter(match=f"{shard}:[!j]*", count=5_000)]
+    keys = [key.decode() for key in client.scan_iter(match=f"{shard}:[^j]*", count=5_000)]
     left = [key for key in keys if key.endswith(PASSING) or f"{shard}:orphan:" in key or f"{shard}:queue:" in key]
     inboxes: Any = [key for key in keys if key.endswith(":inbox")]
     return sorted(left + [key for key in inboxes if client.xlen(key)])
