@@ -84,7 +84,7 @@ def soak(options: argparse.Namespace, folder: Path) -> int:
             _under_fire(chaos, ledgers, options.minutes)
             fired_s = time.monotonic() - started
             bad = Counter({f"{name} does not end": 1 for name in _end(cast, ledgers)})
-            left = wait_settled(client, P, SETTLE_S)
+            left, at_rest = wait_settled(client, P, SETTLE_S), len(client.smembers(f"{P}:free"))
             bad[LEAKED] += len(left)
             bad["P:free is wrong"] += len(free_differs(client, P))
             bad.update({f"{name} died by itself": 1 for name in set(cast.gone()) - {"web"}})
@@ -96,6 +96,7 @@ def soak(options: argparse.Namespace, folder: Path) -> int:
         seen = _counts(ledgers)
         counts, wrong, examples = compare(client, P, read_books(folder))
         bad.update(wrong)
+        counts["free nodes at rest"] = at_rest
         for held in (seen, auditor.seen):
             bad.update({name.removeprefix("bad: "): n for name, n in held.items() if name.startswith("bad:")})
         bad = +bad
