@@ -113,12 +113,13 @@ async def _place(http: httpx.AsyncClient, token: str, **more: object) -> dict[st
     return answer.json()["job"] if answer.status_code == 201 else None
 
 
-async def _until(fleet: Fleet, jobs: list[str], name: str, *, here: bool) -> None:
-    """Until each job runs on this node, or on another."""
+async def _until(fleet: Fleet, jobs: list[str], name: str, *, here: bool) -> float:
+    """Until each job runs on this node, or on another; answers when that was."""
     async with asyncio.timeout(PATIENCE_S):
         for job in jobs:
             while (held := fleet.job(job))[0] != "running" or (held[1] == name) != here:
                 await asyncio.sleep(POLL_S)
+    return time.monotonic()
 
 
 async def _die(fleet: Fleet, http: httpx.AsyncClient, name: str) -> Death:
@@ -133,19 +134,16 @@ async def _die(fleet: Fleet, http: httpx.AsyncClient, name: str) -> Death:
     fleet.kill(name)
     killed = time.monotonic()
     elsewhere = asyncio.create_task(_until(fleet, held, name, here=False))
-    elsewhere_at: list[float] = []
-    elsewhere.add_done_callback(lambda _: elsewhere_at.append(time.monotonic()))
     last_claim = killed
     # past its loss too: a claim then would be the fault that is looked for
-    while not elsewhere.done() or time.monotonic() < elsewhere_at[0] + 0.5:
+    while not elsewhere.done() or time.monotonic() < elsewhere.result() + 0.5:
         if (job := await _place(http, f"only:{name}", deliver="direct")) is not None:
             last_claim = time.monotonic()
             body = {"fence": job["fence"], "outcome": "succeeded"}
             await http.post(f"/v1/jobs/{job['id']}/finish", json=body)
         await asyncio.sleep(PROBE_S)
-    await elsewhere
     await asyncio.gather(*(http.post(f"/v1/jobs/{job}/cancel") for job in held))
-    return Death(last_claim - killed, elsewhere_at[0] - killed)
+    return Death(last_claim - killed, elsewhere.result() - killed)
 
 
 async def measure(kills: int, at_once: int = AT_ONCE, survivors: int = SURVIVORS) -> list[Death]:
