@@ -40,7 +40,8 @@ class Mirror:
     @property
     def epoch_is_new(self) -> bool:
         """Redis was emptied, or may have forgotten some, a moment ago: nodes are still coming back, so nothing is
-        impossible yet."""
+        impossible yet.
+        """
         return (time.monotonic() - self._epoch_changed_at) * 1000 < EPOCH_GRACE_MS
 
     async def run(self) -> None:

@@ -151,7 +151,9 @@ async def check_library(client: Redis, shard: str, library: Library | None = Non
             f"revision {library.revision} or higher: run `fleet library load`"
         )
     if role != "master":
-        raise ServerUnavailable("it is a replica of another server and takes no writes: REDIS_URL must name the primary")
+        raise ServerUnavailable(
+            "it is a replica of another server and takes no writes: REDIS_URL must name the primary"
+        )
 
 
 def bad_input(message: str) -> BadInput | None:

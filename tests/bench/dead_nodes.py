@@ -1,9 +1,9 @@
 """How long a killed node is still claimed, and how long its jobs are without a node that runs them.
 
-`python -m tests.bench.dead_nodes [--kills 100]`: real agent processes with the default heartbeat (1 s) and TTL (3 s) and
-a real replica. Several are killed at once, with running jobs, each at a random moment between two heartbeats. For each
-the time is taken from the SIGKILL until the last claim that Redis still placed on it was answered, and until the last
-of its jobs ran on another node. Records, asserts nothing.
+`python -m tests.bench.dead_nodes [--kills 100]`: real agent processes with the default heartbeat (1 s) and TTL (3 s),
+and a real replica. Several are killed at once, with running jobs, each at a random moment between two heartbeats. For
+each the time is taken from the SIGKILL until the last claim that Redis still placed on it was answered, and until the
+last of its jobs ran on another node. Records, asserts nothing.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Fleet:
 
     def replica(self) -> str:
         port = free_port()
-        argv = [_BIN / "fleet", "serve", "--redis-url", self._url, "--port", str(port)]
+        argv: list[str | Path] = [_BIN / "fleet", "serve", "--redis-url", self._url, "--port", str(port)]
         self.processes[f"replica-{port}"] = spawn_bound(argv, environ=self._environ)
         return f"http://127.0.0.1:{port}"
 
@@ -70,7 +70,7 @@ class Fleet:
             words = {"id": name, "slots": "8", "capabilities": f"work only:{name}", "handler": "holding:hold"}
             limits = {"cpu-max": "100", "gpu-max": "100", "mem-max": "100", "redis-url": self._url}
             options = [word for key, value in (words | limits).items() for word in (f"--{key}", value)]
-            argv = [_BIN / "fleet", "node", "run", *options]
+            argv: list[str | Path] = [_BIN / "fleet", "node", "run", *options]
             self.processes[name] = spawn_bound(
                 argv, environ=self._environ, cwd=self._folder, stderr=subprocess.DEVNULL
             )
@@ -137,10 +137,10 @@ async def _die(fleet: Fleet, http: httpx.AsyncClient, name: str) -> Death:
     last_claim = killed
     # past its loss too: a claim then would be the fault that is looked for
     while not elsewhere.done() or time.monotonic() < elsewhere.result() + 0.5:
-        if (job := await _place(http, f"only:{name}", deliver="direct")) is not None:
+        if (claimed := await _place(http, f"only:{name}", deliver="direct")) is not None:
             last_claim = time.monotonic()
-            body = {"fence": job["fence"], "outcome": "succeeded"}
-            await http.post(f"/v1/jobs/{job['id']}/finish", json=body)
+            body = {"fence": claimed["fence"], "outcome": "succeeded"}
+            await http.post(f"/v1/jobs/{claimed['id']}/finish", json=body)
         await asyncio.sleep(PROBE_S)
     await asyncio.gather(*(http.post(f"/v1/jobs/{job}/cancel") for job in held))
     return Death(last_claim - killed, elsewhere.result() - killed)

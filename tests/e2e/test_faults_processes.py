@@ -236,7 +236,9 @@ def test_what_a_leaving_node_had_not_begun_runs_elsewhere_and_spends_no_attempt(
     leaving, said = started.node("n1", slots=1)
     wait_until(in_state(client, "n1", "ready"), "n1 is registered", 30)
     # the process works at one job at a time; Redis is told of two slots, so the second job is delivered but not begun
-    fcall(client, "node_heartbeat", "n1", str(client.hget(f"{P}:node:n1", "incarnation").decode()), "slots", 2)
+    fcall(
+        client, "node_heartbeat", "n1", cast("bytes", client.hget(f"{P}:node:n1", "incarnation")).decode(), "slots", 2
+    )
     with httpx.Client(base_url=url, timeout=10) as http:
         for job, seconds in (("first", 2.0), ("second", 0.1)):
             body = {"requires": ["work"], "id": job, "max_attempts": 1, "payload": {"s": seconds}, "wait_ms": 60_000}

@@ -4,8 +4,9 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,12 +61,15 @@ class Scene:
         await until(lambda: agent.incarnation is not None)
         return agent
 
-    async def place(self, job: str, token: str = "work", **more: object) -> httpx.Response:
-        return await self.http.post("/v1/jobs", json={"requires": [token], "id": job, **more})
+    async def place(self, job: str, requires: str = "work", **more: object) -> httpx.Response:
+        return await self.http.post("/v1/jobs", json={"requires": [requires], "id": job, **more})
 
     def job(self, job: str) -> dict[str, str]:
         raw = cast("dict[bytes, bytes]", self.client.hgetall(f"{P}:job:default:{job}"))
         return {key.decode(): value.decode() for key, value in raw.items()}
+
+    def beat_at_ms(self, agent: Agent) -> float:
+        return float(self.client.hget(f"{P}:node:{agent.config.id}", "heartbeat_at_ms") or 0)
 
     def kinds(self) -> list[str]:
         entries = cast("list[Any]", self.client.xrange(f"{P}:events"))
@@ -121,15 +125,12 @@ async def test_an_outage_longer_than_the_ttl_loses_no_node(
         async with asyncio.timeout(HEARTBEAT_MS / 1000):
             while len(first) < len(agents):
                 for agent in agents:
-                    beat = float(on.client.hget(f"{P}:node:{agent.config.id}", "heartbeat_at_ms") or 0)
-                    if beat >= back - 100:
+                    if (beat := on.beat_at_ms(agent)) >= back - 100:
                         first.setdefault(agent.config.id, beat - back)
                 await asyncio.sleep(0.01)
         # within half a period and a little: a second of the outage counts, and one may have passed before it
         assert max(first.values()) <= HEARTBEAT_MS / 2 + 250
-        for agent in agents:
-            key = f"{P}:node:{agent.config.id}"
-            await until(lambda key=key: int(on.client.hget(key, "heartbeat_at_ms") or 0) > back + TTL_MS / 2)
+        await until(lambda: min(map(on.beat_at_ms, agents)) > back + TTL_MS / 2)
         assert "node_lost" not in on.kinds()
         assert [agent.incarnation for agent in agents] == before
         assert {on.job(f"j{number}")["attempt"] for number in range(9)} == {"1"}
@@ -138,10 +139,11 @@ async def test_an_outage_longer_than_the_ttl_loses_no_node(
         await until(lambda: all(on.job(f"j{number}")["state"] == "succeeded" for number in range(9)))
 
 
-async def test_a_crash_with_the_aof_on_always_loses_nothing_that_was_acknowledged(
-    fresh_server: Callable[..., EmbeddedServer],
+@pytest.mark.parametrize("fsync", ["always", "everysec"])
+async def test_a_crash_of_redis_with_an_aof_loses_nothing_that_was_acknowledged(
+    fresh_server: Callable[..., EmbeddedServer], fsync: str
 ) -> None:
-    async with scene(fresh_server(*AOF), deadline_ms=500) as on:
+    async with scene(fresh_server("--appendonly", "yes", "--appendfsync", fsync), deadline_ms=500) as on:
         await on.http.put("/v1/nodes/n1", json={
             "endpoint": "http://n1", "slots": 100_000, "capabilities": ["work"], "ttl_ms": 60_000,
         })  # fmt: skip
@@ -296,3 +298,47 @@ async def test_on_a_read_only_replica_it_is_not_ready_and_answers_in_time_with_a
         assert "read only replica" in refused.json()["detail"]
         on.client.replicaof("NO", "ONE")
         await ready(on.app)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes of the test's own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(argv, check=False).returncode:
+        pytest.skip("a file system can be mounted by root only, and not in every container")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_under_the_aof_refuses_claims_in_time_reads_go_on_and_it_recovers(
+    fresh_server: Callable[..., EmbeddedServer], small_disk: Path
+) -> None:
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "everysec", "--dir", str(small_disk))
+    async with scene(server, deadline_ms=500) as on:
+        agent = await on.node("n1", Gated(), slots=1_000)
+        before = agent.incarnation
+        assert (await on.place("before")).status_code == 201
+        ballast = small_disk / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        end, number = time.monotonic() + 20, 0
+        while (refused := await on.place(f"j{number}")).status_code != 503:
+            assert time.monotonic() < end
+            number += 1
+        assert "MISCONF" in refused.json()["detail"]
+        started = time.monotonic()
+        assert (await on.place("meanwhile")).status_code == 503
+        assert time.monotonic() - started <= 1
+        assert (await on.http.get("/v1/jobs/default:before")).status_code == 200
+        ballast.unlink()
+        end, number = time.monotonic() + 10, 0
+        while (await on.place(f"after{number}")).status_code != 201:
+            assert time.monotonic() < end
+            number += 1
+        assert agent.incarnation == before
+        on.server.kill()
+        await on.restarted()
+        assert on.job("before")["state"] in {"claimed", "running"}

@@ -21,7 +21,10 @@ from tests.integration.http.conftest import Speaker, ready, running
 
 P = "fleet:{0}"
 DEADLINE_MS, A_BIT_S = 500, 0.75
-LIMITS = {"deadline_ms": DEADLINE_MS, "redis_timeout_ms": DEADLINE_MS}
+
+
+def limited(url: str) -> Settings:
+    return Settings(redis_url=url, deadline_ms=DEADLINE_MS, redis_timeout_ms=DEADLINE_MS)
 
 
 class Slow:
@@ -96,7 +99,7 @@ async def test_a_hung_server_is_answered_503_in_time_nothing_piles_up_and_it_rec
     server = fresh_server()
     with redis.Redis(port=server.port) as client:
         client.execute_command("FUNCTION", "LOAD", read_library().code)
-    async with running(Settings(redis_url=server.url, **LIMITS)) as (app, http):
+    async with running(limited(server.url)) as (app, http):
         await ready(app)
         await Speaker(http, packed=False, app=app).register("n1", slots=100_000, capabilities=("work",))
         assert (await burst(http, "before", 50))[0] == Counter({201: 50})
@@ -127,22 +130,21 @@ async def test_over_slow_connections_answers_are_late_but_bounded_and_connection
     redis_url: str, client: redis.Redis, server: EmbeddedServer
 ) -> None:
     assert redis_url
-    async with slow_to(server.port) as (slow, url):
-        async with running(Settings(redis_url=url, **LIMITS)) as (app, http):
-            await ready(app)
-            await Speaker(http, packed=False, app=app).register("n1", slots=100_000, capabilities=("work",))
-            slow.delay_s = 0.05
-            statuses, slowest = await burst(http, "late", 50)
-            assert statuses == Counter({201: 50})
-            assert slowest <= DEADLINE_MS / 1000
-            slow.delay_s = 2 * DEADLINE_MS / 1000
-            for number in range(3):
-                statuses, slowest = await burst(http, f"slow{number}", 100)
-                assert statuses == Counter({503: 100})
-                assert slowest <= DEADLINE_MS / 1000 + A_BIT_S
-            slow.delay_s = 0
-            await recovers(http, "fast")
-            assert slow.most <= 2 * Settings().redis_connections
+    async with slow_to(server.port) as (slow, url), running(limited(url)) as (app, http):
+        await ready(app)
+        await Speaker(http, packed=False, app=app).register("n1", slots=100_000, capabilities=("work",))
+        slow.delay_s = 0.05
+        statuses, slowest = await burst(http, "late", 50)
+        assert statuses == Counter({201: 50})
+        assert slowest <= DEADLINE_MS / 1000
+        slow.delay_s = 2 * DEADLINE_MS / 1000
+        for number in range(3):
+            statuses, slowest = await burst(http, f"slow{number}", 100)
+            assert statuses == Counter({503: 100})
+            assert slowest <= DEADLINE_MS / 1000 + A_BIT_S
+        slow.delay_s = 0
+        await recovers(http, "fast")
+        assert slow.most <= 2 * Settings().redis_connections
     assert client.zcard(f"{P}:leases") <= 50 + 300 + 10
 
 
@@ -188,13 +190,11 @@ async def test_over_maxmemory_claims_are_refused_a_finish_frees_the_slot_and_not
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/0.none", "/v1/nodes/n1", "/v1/cluster"])
-async def test_reads_of_a_hung_server_are_bounded_too(
-    fresh_server: Callable[..., EmbeddedServer], path: str
-) -> None:
+async def test_reads_of_a_hung_server_are_bounded_too(fresh_server: Callable[..., EmbeddedServer], path: str) -> None:
     server = fresh_server()
     with redis.Redis(port=server.port) as client:
         client.execute_command("FUNCTION", "LOAD", read_library().code)
-    async with running(Settings(redis_url=server.url, **LIMITS)) as (app, http):
+    async with running(limited(server.url)) as (app, http):
         await ready(app)
         os.kill(server.pid, signal.SIGSTOP)
         try:
