@@ -5,11 +5,12 @@
 -- ARGV[2] complete     the version at which the caller last knew everything (the cursor, but between pages)
 -- ARGV[3] config       the config_version whose pools the caller holds, or ''
 -- ARGV[4] max          optional, nodes in this page (200); at most 200
--- Reply   mirror <msgpack: {epoch, floor, version, structure_version, config_version, now_ms, nodes, pools}>
+-- Reply   mirror <msgpack: {epoch, floor, version, structure_version, config_version, now_ms, nodes, pools, history}>
 --         nodes: [id, version, state, slots, used, over, quarantined, [structure, incarnation, endpoint, capabilities,
 --         labels, pools]], state '' for a removed one, the inner list only where it is newer than complete;
 --         pools: false where the caller holds them, else [name, json, …]
--- Cost    O(max), about 5 µs a node
+--         history: which history of the data this is; versions of two histories say nothing of each other
+-- Cost    O(max), about 5 µs a node; one INFO
 local PAGE_BYTES = 65536
 
 local function mirror_node(S, id, version, complete)
@@ -21,6 +22,10 @@ local function mirror_node(S, id, version, complete)
   end
   return entry
 end
+
+-- history: Redis's own name for it, new with each promotion and each restart. A server that forgot what it had told, and
+-- then went on past the version that a mirror had reached, is told apart by nothing else.
+local function history() return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or '' end
 
 define('mirror_read', function(P, cursor, complete, config, max)
   local since = integer_arg(cursor, 'cursor', 0, 9007199254740992)
@@ -42,6 +47,7 @@ define('mirror_read', function(P, cursor, complete, config, max)
   end
   return reply('mirror', cmsgpack.pack({
     S.epoch or '', tonumber(redis.call('HGET', P, 'floor')) or 0, S.version,
-    tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes, config ~= S.config_version and redis.call('HGETALL', P .. ':pools'),
+    tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes,
+    config ~= S.config_version and redis.call('HGETALL', P .. ':pools'), history(),
   }))
 end, { 'no-writes' }, 4)

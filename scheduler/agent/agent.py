@@ -166,7 +166,8 @@ class Agent:
                 if not self._away:
                     log.warning("redis_away node=%s: %s", self.config.id, error)
                 self._away = True
-                await asyncio.sleep(min(pause_s, period_s))
+                # Redis counts a second of an outage: a whole period on top of it could be more than the TTL has left
+                await asyncio.sleep(min(pause_s, period_s / 2))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
             if self._away:

@@ -28,6 +28,7 @@ class Mirror:
         self._refresh_ms = refresh_ms
         self._refreshed_at = 0.0
         self._epoch_changed_at = float("-inf")
+        self._history = ""
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -38,7 +39,9 @@ class Mirror:
 
     @property
     def epoch_is_new(self) -> bool:
-        """Redis was emptied a moment ago: nodes are still coming back, so nothing is impossible yet."""
+        """Redis was emptied, or may have forgotten some, a moment ago: nodes are still coming back, so nothing is
+        impossible yet.
+        """
         return (time.monotonic() - self._epoch_changed_at) * 1000 < EPOCH_GRACE_MS
 
     async def run(self) -> None:
@@ -60,19 +63,23 @@ class Mirror:
     async def _refresh(self) -> None:
         started = time.monotonic()
         snapshot, cursor, complete = self.snapshot, self.snapshot.version, self.snapshot.version
+        history = self._history
         config: int | None = snapshot.config_version if self.filled else None
         # tombstones up to this version are known: those before what is complete, or those gone when a fill began
         floor: int | None = complete or None
         while True:
             page = await self._functions.mirror_read(cursor, complete, config)
             floor = page.floor if floor is None else floor
-            known = page.epoch == snapshot.epoch and page.version >= cursor and page.floor <= floor
+            # a version may have gone back and on again unseen, where a failover or a restart forgot some
+            same = page.epoch == snapshot.epoch and page.history == history
+            known = same and page.version >= cursor and page.floor <= floor
             grown = self._applied(snapshot, page) if known else None
             if grown is None:
-                if self.filled and page.epoch != self.snapshot.epoch:
+                if self.filled and (page.epoch != self.snapshot.epoch or page.history != self._history):
                     self._epoch_changed_at = time.monotonic()
                 self._shapes.clear()
                 snapshot, cursor, complete, config, floor = Snapshot(epoch=page.epoch), 0, 0, None, None
+                history = page.history
                 if page.version == 0:
                     break
                 continue
@@ -82,7 +89,7 @@ class Mirror:
             cursor = int(page.nodes[-1][1])
             if cursor >= page.version:
                 break
-        self.snapshot = snapshot
+        self.snapshot, self._history = snapshot, history
         self._refreshed_at = started
         self.filled = True
 

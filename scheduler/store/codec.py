@@ -176,10 +176,13 @@ class MirrorPage:
     now_ms: int
     nodes: list[list[Any]]
     pools: dict[str, str] | None
+    history: str
 
 
 def read_mirror(raw: bytes) -> MirrorPage:
-    epoch, floor, version, structure, config, now_ms, nodes, pools = msgpack.unpackb(raw)
+    epoch, floor, version, structure, config, now_ms, nodes, pools, history = msgpack.unpackb(raw)
     # an empty Lua table is packed as a list; a map never is
     named = None if pools is False else dict(zip(pools[::2], pools[1::2], strict=True))
-    return MirrorPage(epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named)
+    return MirrorPage(
+        epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named, history
+    )

@@ -130,11 +130,15 @@ async def load_library(client: Redis, library: Library | None = None) -> str:
 
 
 async def check_library(client: Redis, shard: str, library: Library | None = None) -> None:
-    """Raise LibraryMismatch unless the server's library has our ABI and at least our revision."""
+    """Raise LibraryMismatch unless the server's library has our ABI and at least our revision.
+
+    Raises ServerUnavailable where the server takes no writes because it is a replica of another.
+    """
     library = library or read_library()
     try:
         answer = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
         word, abi, revision = answer[:3]
+        role = (await client.info("replication"))["role"]
     except ResponseError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld("Redis 7.0 or newer is needed, this server has no functions") from error
@@ -145,6 +149,10 @@ async def check_library(client: Redis, shard: str, library: Library | None = Non
         raise LibraryMismatch(
             f"the server holds ABI {abi} revision {revision}, this program needs ABI {library.abi} "
             f"revision {library.revision} or higher: run `fleet library load`"
+        )
+    if role != "master":
+        raise ServerUnavailable(
+            "it is a replica of another server and takes no writes: REDIS_URL must name the primary"
         )
 
 

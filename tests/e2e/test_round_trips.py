@@ -11,7 +11,7 @@ import redis
 from tests.e2e.conftest import place, register
 
 PLACEMENTS = 100
-BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read"}
+BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO"}
 BEGIN, END = "ECHO the-recording-begins", "ECHO the-recording-ends"
 
 

@@ -2,7 +2,9 @@
 
 import time
 
-from tests.lua.keyspace import P, exact
+import pytest
+
+from tests.lua.keyspace import P, dump, exact
 from tests.lua.shard import Shard
 
 
@@ -65,6 +67,24 @@ def test_a_wall_clock_that_steps_back_does_not_take_the_shard_clock_back(shard: 
     away(shard, 500)
     shard.call("reap")
     assert again + 500 <= clock(shard) <= again + 1000, "and it goes on from there"
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_a_wall_clock_that_steps_by_an_hour_expires_no_node_lease_or_wait(shard: Shard, step_ms: int) -> None:
+    incarnation = shard.register(slots=2)
+    running, claimed = shard.run("j1"), shard.place("j2")
+    assert shard.claim("w1", "n1", wait_ms=5_000)[0] == b"waiting"
+    before = dump(shard.client)
+    # it saw the wall clock an hour earlier, or later, than it sees it now
+    away(shard, step_ms)
+    for _ in range(3):
+        assert shard.call("reap") == [b"reaped", 0, 0, 0]
+    after = dump(shard.client)
+    assert {key: after[key] for key in after if key != P} == {key: before[key] for key in before if key != P}
+    assert shard.call("node_heartbeat", "n1", incarnation)[:2] == [b"ok", 3000]
+    assert shard.call("job_start", "j2", claimed)[0] == b"running"
+    assert shard.call("job_finish", "j1", running, "succeeded") == [b"finished"]
+    assert shard.field("job:w1", "state") == "claimed", "and the slot goes to the job that waits"
 
 
 def test_reading_sees_time_pass_but_writes_nothing(shard: Shard) -> None:

@@ -18,7 +18,7 @@ def page(shard: Shard, cursor: int = 0, complete: int = 0, config: str = "", *mo
 
 
 def test_an_unused_shard_is_an_empty_page_without_an_epoch(shard: Shard) -> None:
-    epoch, floor, version, structure, config, now_ms, nodes, pools = page(shard)
+    epoch, floor, version, structure, config, now_ms, nodes, pools, _ = page(shard)
     assert (epoch, floor, version, structure, config, nodes, pools) == ("", 0, 0, 0, 0, [], [])
     assert now_ms > 1_600_000_000_000
 
@@ -31,7 +31,7 @@ def test_a_page_holds_each_node_by_its_true_state(shard: Shard) -> None:
     shard.call("node_mark", "n2", "cordon")
     shard.call("node_remove", "n3", gone)
     versions = dump(shard.client)["changed"]  # fmt: skip
-    epoch, _, version, structure, _, _, nodes, _ = page(shard)
+    epoch, _, version, structure, _, _, nodes, _, _ = page(shard)
     assert (epoch, version, structure) == (
         shard.meta("epoch"), int(shard.meta("version")), int(shard.meta("structure_version")),
     )  # fmt: skip
@@ -82,3 +82,8 @@ def test_a_page_is_200_nodes_at_most(shard: Shard) -> None:
     for number in range(201):
         shard.register(f"n{number}")
     assert len(page(shard)[6]) == 200
+
+
+def test_a_page_names_the_history_that_its_versions_belong_to(shard: Shard) -> None:
+    told: Any = shard.client.info("replication")
+    assert page(shard)[8] == told["master_replid"]

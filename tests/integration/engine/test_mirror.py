@@ -1,10 +1,14 @@
 """The snapshot equals Redis whatever happened in between."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 import redis
 
+from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.demand import demand_from_tokens
 from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import JobRequest
@@ -12,6 +16,9 @@ from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Refusal
 from scheduler.engine.engine import Engine
 from scheduler.settings import Settings
+from scheduler.store.client import connect
+from scheduler.store.functions import Functions
+from scheduler.store.library import load_library, read_library
 
 P = "fleet:{0}"
 
@@ -72,3 +79,53 @@ async def test_nothing_is_impossible_right_after_flushall(engine: Engine, client
     verdict = await engine.place(JobRequest(JobId("0.a"), "-", demand))
     assert isinstance(verdict, Refusal)
     assert verdict.refusal is RefusalClass.UNAVAILABLE
+
+
+async def test_a_restart_from_an_older_copy_that_overtook_the_version_leads_to_a_fill(
+    fresh_server: Callable[..., EmbeddedServer], tmp_path: Path
+) -> None:
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
+    engine = Engine(Settings(redis_url=server.url))
+    try:
+        await load_library(engine.functions.client, engine.library)
+        await register(engine, "kept", "moved")
+        shutil.copytree(server.folder, tmp_path / "copy")
+        await engine.functions.node_mark(NodeId("moved"), "cordon")
+        await register(engine, "forgotten")
+        await engine.mirror.refresh()
+        version = engine.mirror.snapshot.version
+        server.kill()
+        shutil.rmtree(server.folder)
+        shutil.copytree(tmp_path / "copy", server.folder)
+        await asyncio.to_thread(server.start)
+        await engine.functions.client.connection_pool.disconnect()
+        await register(engine, *(f"new{i}" for i in range(8)))
+        with redis.Redis(port=server.port) as client:
+            assert int(client.hget(P, "version") or 0) > version
+            await engine.mirror.refresh()
+            snapshot = engine.mirror.snapshot
+            assert snapshot.ids == ["kept", "moved", *(f"new{i}" for i in range(8))]
+            assert snapshot.node(snapshot.positions[NodeId("moved")]).state == "ready"
+    finally:
+        await engine.stop()
+
+
+async def test_a_promoted_replica_is_another_history(fresh_server: Callable[..., EmbeddedServer]) -> None:
+    primary, replica = fresh_server(), fresh_server()
+    with redis.Redis(port=primary.port) as first, redis.Redis(port=replica.port) as second:
+        first.execute_command("FUNCTION", "LOAD", read_library().code)
+        first.fcall("fleet1_reap", 1, P)
+        second.replicaof("127.0.0.1", primary.port)
+        functions = [Functions(connect(server.url), P) for server in (primary, replica)]
+        try:
+            async with asyncio.timeout(20):
+                while second.info("replication")["master_link_status"] != "up":
+                    await asyncio.sleep(0.02)
+            before, copied = [(await each.mirror_read(0, 0, None)).history for each in functions]
+            assert before == copied
+            second.replicaof("NO", "ONE")
+            kept, promoted = [(await each.mirror_read(0, 0, None)).history for each in functions]
+            assert kept == before != promoted
+        finally:
+            for each in functions:
+                await each.client.aclose()
