@@ -6,13 +6,14 @@ import io
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import httpx
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
@@ -35,7 +36,7 @@ from scheduler.store.functions import Functions
 from tests.lua.keyspace import P, dump
 from tests.lua.shard import Shard
 from tests.oracle import Judgement, judge, why_not
-from tests.property.worlds import DEMANDS, WORLDS, Asked, World, configure, seed, unsettle
+from tests.property.worlds import CORNERS, DEMANDS, WORLDS, Asked, World, configure, seed, unsettle
 
 FAR = 10**15
 
@@ -204,15 +205,22 @@ def told(document: dict[str, Any], truth: Judgement) -> None:
     assert (nearest is None) == (not counted)
 
 
+def corners(test: Callable[..., None]) -> Callable[..., None]:
+    for before, after, demands in CORNERS:
+        test = example(before=before, after=after, demands=demands)(test)
+    return test
+
+
 @pytest.mark.timeout(600)  # a failure takes its time to be made small
 @settings(
     max_examples=int(os.environ.get("FLEET_ORACLE_EXAMPLES", "60")),
     # a mutant need not be made small
-    phases=[Phase.generate] if "FLEET_ORACLE_EXAMPLES" in os.environ else list(Phase),
+    phases=[Phase.explicit, Phase.generate] if "FLEET_ORACLE_EXAMPLES" in os.environ else list(Phase),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+@corners
 @given(before=WORLDS, after=WORLDS, demands=st.lists(DEMANDS, min_size=4, max_size=8))
 def test_all_decide_as_the_judge_does(
     client: redis.Redis, redis_url: str, before: World, after: World, demands: list[Asked]

@@ -211,3 +211,44 @@ def quarantine(shard: Shard, name: str, *, on: bool) -> None:
         shard.client.zrem(f"{P}:quarantined", name)
     version = shard.client.hincrby(P, "version", 1)
     shard.client.zadd(f"{P}:changed", {name: version})
+
+
+def _node(offers: str, tier: str = "low", *, used: int = 0, slots: int = 3, fate: str = "alive") -> NodeWorld:
+    return NodeWorld(offers, tier, slots, used, 10, None, "", quarantined=False, fate=fate)
+
+
+def _asked(*any_of: str) -> Asked:
+    return Asked([tokens.split() for tokens in any_of], "a", "", fallback=True, exclude=[], languages=[], form={})
+
+
+_TIERS = {
+    "pools": {
+        "p0": {"selector": {"labels": {"tier": "gold"}}, "priority": 1},
+        "p1": {"selector": {"labels": {"tier": "low"}}},
+    }
+}
+_CROWD = {name: _node("tts:en semantic:en") for name in NAMES[1:]}
+_STALE = World(_CROWD, _TIERS)
+# What chance seldom meets: a node that the snapshot does not know, among many, is found by Redis's own look only.
+CORNERS: tuple[tuple[World, World, list[Asked]], ...] = (
+    # in the second pool
+    (
+        _STALE,
+        World({"n0": _node("gpu asr:zh"), "n1": _node("tts:en semantic:en", "gold")}, _TIERS),
+        [_asked("gpu")] * 8,
+    ),
+    # by the second alternative
+    (_STALE, World({"n0": _node("gpu asr:zh")}, _TIERS), [_asked("other", "gpu")] * 8),
+    # in the first pool, though fuller than the one of the second pool that the snapshot proposes
+    (
+        World({"n1": _node("gpu asr:zh"), "n2": _node("gpu asr:zh")}, _TIERS),
+        World({"n0": _node("gpu asr:zh", "gold", used=2)}, _TIERS),
+        [_asked("gpu")] * 8,
+    ),
+    # full, and lapsed: that it will be free does not help
+    (
+        World({"n0": _node("gpu asr:zh", used=3)}, None),
+        World({"n0": _node("gpu asr:zh", used=3, fate="lapsed")}, None),
+        [_asked("gpu")] * 2,
+    ),
+)
