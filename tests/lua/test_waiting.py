@@ -238,3 +238,23 @@ def test_a_lapsed_node_serves_nobody(shard: Shard) -> None:
     shard.client.zadd(f"{P}:nodes", {"n1": 1})
     shard.call("job_finish", "held0", fence, "succeeded")
     assert state(shard, "j1") == ("pending", "")
+
+
+def test_nodes_that_reaping_meets_under_a_new_configuration_never_get_one_job_twice(shard: Shard) -> None:
+    labelled = {"selector": {"labels": {"tier": "main"}}}
+    shard.apply({"main": labelled})
+    shard.register("n0", slots=1, labels="tier=main", ttl_ms=3_600_000)
+    shard.run("held", "n0")
+    for node, language in (("n1", "de"), ("n2", "fr"), ("n3", "it")):
+        shard.register(node, f"asr:zh semantic:{language}", slots=64, ttl_ms=3_600_000)
+    for number in range(120):
+        assert shard.claim(f"j{number}", wait_ms=3_600_000)[0] == b"waiting"
+    # each node makes a pool of its own, so that those before it are to be brought anew in the same turn
+    shard.apply({"main": {"selector": {"all": True}}}, language_pools={})
+    for _ in range(4):
+        shard.call("reap")
+        for node in ("n1", "n2", "n3"):
+            shard.beat(node)
+    leases = [job for number in range(4) for job in dump(shard.client)[f"node:n{number}:leases"]]
+    assert sorted(leases) == sorted(["held", *(f"j{number}" for number in range(120))])
+    assert nothing_waits(shard)
