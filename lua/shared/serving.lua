@@ -31,6 +31,8 @@ end
 function node_serve(S, node)
   if redis.call('EXISTS', S.P .. ':waiting') == 0 then return end
   if tonumber(redis.call('ZSCORE', S.P .. ':nodes', node.id) or 0) <= S.now then return end
+  -- isolation holds by the present configuration, also before a heartbeat has brought the node under it
+  if node.config_version ~= S.config_version and node_place(S, node) then structure_changed(S, node.id) end
   local found, used = heads(S, node), node_used(S, node.id)
   for _ = 1, math.min(node.slots - used, SERVED_MAX) do
     local at, best

@@ -258,3 +258,22 @@ def test_nodes_that_reaping_meets_under_a_new_configuration_never_get_one_job_tw
     leases = [job for number in range(4) for job in dump(shard.client)[f"node:n{number}:leases"]]
     assert sorted(leases) == sorted(["held", *(f"j{number}" for number in range(120))])
     assert nothing_waits(shard)
+
+
+@pytest.mark.parametrize("by", ["finish", "uncordon", "release"])
+def test_a_slot_that_comes_free_before_the_node_is_brought_is_given_by_the_present_pools(shard: Shard, by: str) -> None:
+    shard.put("gold", selector={"labels": {"tier": "gold"}}, tenants=["acme"])
+    incarnation = shard.register("n1", slots=1, labels="tier=gold", ttl_ms=3_600_000)
+    fence = shard.run("held")
+    if by == "uncordon":
+        shard.call("job_finish", "held", fence, "succeeded")
+        shard.call("node_mark", "n1", "cordon")
+    wait(shard, "j1", expect="unavailable" if by == "uncordon" else "overloaded")
+    shard.put("gold", selector={"labels": {"tier": "platinum"}}, tenants=["acme"])
+    if by == "uncordon":
+        shard.call("node_mark", "n1", "uncordon")
+    else:
+        shard.call("job_finish", "held", fence, "succeeded" if by == "finish" else "released")
+    assert state(shard, "j1") == ("pending", "")
+    assert shard.call("node_heartbeat", "n1", incarnation, "labels", "tier=platinum")[0] == b"ok"
+    assert state(shard, "j1") == ("claimed", "n1")
