@@ -51,7 +51,9 @@ function node_serve(S, node)
     end
     best.job, best.score = queue_head(S, best.name, node)
     if not best.job then table.remove(found, at) end
-    for _, head in ipairs(found) do head.start = fair_start(S, head.tenant) end
+    for _, head in ipairs(found) do
+      head.start = head.tenant == best.tenant and fair_start(S, head.tenant) or math.max(head.start, best.start)
+    end
   end
 end
 

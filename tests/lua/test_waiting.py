@@ -277,3 +277,14 @@ def test_a_slot_that_comes_free_before_the_node_is_brought_is_given_by_the_prese
     assert state(shard, "j1") == ("pending", "")
     assert shard.call("node_heartbeat", "n1", incarnation, "labels", "tier=platinum")[0] == b"ok"
     assert state(shard, "j1") == ("claimed", "n1")
+
+
+def test_many_jobs_that_a_node_handed_back_do_not_keep_it_from_those_behind_them(shard: Shard) -> None:
+    fences = full(shard, slots=40)
+    shard.call("node_mark", "n1", "drain")
+    for number, fence in enumerate(fences):
+        shard.call("job_finish", f"held{number}", fence, "released")
+    wait(shard, "own", tenant="holder", priority=1, expect="unavailable")
+    shard.call("node_mark", "n1", "uncordon")
+    assert state(shard, "own") == ("claimed", "n1")
+    assert {state(shard, f"held{number}")[0] for number in range(40)} == {"pending"}
