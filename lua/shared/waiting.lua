@@ -5,6 +5,8 @@ local WAITING_DEMANDS_MAX, WAITING_JOBS_MAX, WAITING_TENANT_MAX = 128, 10000, 10
 local SERVED_MAX = 16
 -- Jobs at the heads of queues that it passes over, for they may not run on that node.
 local BARRED_MAX = 256
+-- Tenants of which a turn is kept.
+local FAIR_MAX = 1000
 local PRIORITY, PRIORITY_SPAN = 5, 1e13
 
 local function queue_key(S, name) return S.P .. ':queue:' .. name end
@@ -68,6 +70,15 @@ local function queue_leave(S, id, name)
   if redis.call('EXISTS', S.P .. ':waiting') == 0 then redis.call('DEL', S.P .. ':fair') end
 end
 
+-- fair_forget: tenants come from outside: of very many that were served, only those that wait keep their turns.
+local function fair_forget(S)
+  local waits = { [':'] = true }
+  for _, name in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do waits[string.match(name, ':(.*)$')] = true end
+  for _, tenant in ipairs(redis.call('HKEYS', S.P .. ':fair')) do
+    if not waits[tenant] then redis.call('HDEL', S.P .. ':fair', tenant) end
+  end
+end
+
 -- fair_start, fair_serve: start-time fair queueing (Goyal, Vin, Cheng 1996): the tenant whose turn comes first is served;
 -- a tenant of weight w moves on by 1/w with each job, and one that waited for nothing has saved up nothing.
 local function fair_start(S, tenant)
@@ -78,6 +89,7 @@ end
 local function fair_serve(S, tenant, start)
   local weight = pool_config(S).weights[tenant] or 1
   redis.call('HSET', S.P .. ':fair', ':', string.format('%.9f', start), tenant, string.format('%.9f', start + 1 / weight))
+  if redis.call('HLEN', S.P .. ':fair') > FAIR_MAX then fair_forget(S) end
 end
 
 local function sooner(a, b)

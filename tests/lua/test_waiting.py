@@ -288,3 +288,15 @@ def test_many_jobs_that_a_node_handed_back_do_not_keep_it_from_those_behind_them
     shard.call("node_mark", "n1", "uncordon")
     assert state(shard, "own") == ("claimed", "n1")
     assert {state(shard, f"held{number}")[0] for number in range(40)} == {"pending"}
+
+
+def test_the_turns_of_very_many_tenants_are_not_all_kept(shard: Shard) -> None:
+    (fence,) = full(shard)
+    full(shard, "n2", capabilities="tts:en", prefix="other")
+    wait(shard, "stays", requires="tts:en", tenant="stays")
+    wait(shard, "j0", tenant="stays")
+    shard.call("job_finish", "held0", fence, "succeeded")
+    shard.client.hset(f"{P}:fair", mapping={f"t{number}": "5" for number in range(1_000)})
+    wait(shard, "j1", tenant="last")
+    shard.call("job_finish", "j0", shard.field("job:j0", "fence"), "succeeded")
+    assert set(dump(shard.client)["fair"]) == {":", "stays", "last"}
