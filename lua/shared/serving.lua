@@ -115,15 +115,22 @@ end
 local function reap_pending(S, max)
   local due = redis.call('ZRANGEBYSCORE', S.P .. ':pending', '-inf', number_text(S.now), 'LIMIT', 0, max)
   S.budget = TURN_BUDGET
+  local classes = {}
   for _, id in ipairs(due) do
     local job = job_read(S, id)
     if not job then
       redis.call('ZREM', S.P .. ':pending', id)
     else
-      local claim = claim_again(S, job)
-      local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
+      -- jobs of one queue agree in it, and the budget is not for asking once for each
+      local class = classes[job.queue]
+      if not class then
+        local claim = claim_again(S, job)
+        local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
+        class = order and refusal_class(S, claim, order) or 'tenant_denied'
+        classes[job.queue] = class
+      end
       queue_leave(S, id, job.queue)
-      job_end(S, job, 'expired', order and refusal_class(S, claim, order) or 'tenant_denied', '')
+      job_end(S, job, 'expired', class, '')
     end
   end
   return #due

@@ -300,3 +300,16 @@ def test_the_turns_of_very_many_tenants_are_not_all_kept(shard: Shard) -> None:
     wait(shard, "j1", tenant="last")
     shard.call("job_finish", "j0", shard.field("job:j0", "fence"), "succeeded")
     assert set(dump(shard.client)["fair"]) == {":", "stays", "last"}
+
+
+def test_jobs_that_expire_together_have_the_reason_each(shard: Shard) -> None:
+    tokens = " ".join(f"t{number}" for number in range(30))
+    full(shard, capabilities=f"asr:zh {tokens}")
+    for number in range(20):
+        shard.register(f"busy{number}", f"asr:zh {tokens}", slots=1, ttl_ms=3_600_000)
+        shard.run(f"busy{number}", f"busy{number}")
+    for number in range(32):
+        wait(shard, f"j{number}", requires=f"asr:zh {tokens}", wait_ms=500)
+    shard.advance(500)
+    assert shard.call("reap") == [b"reaped", 0, 0, 32]
+    assert {shard.field(f"job:j{number}", "reason") for number in range(32)} == {"overloaded"}
