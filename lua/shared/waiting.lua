@@ -33,10 +33,12 @@ local function wanted_read(text)
 end
 
 -- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
--- for the number of jobs.
+-- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up.
 local function waiting_limit(S, claim, name)
-  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0
-    and redis.call('HLEN', S.P .. ':waiting') >= WAITING_DEMANDS_MAX then return 'demands' end
+  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
+  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0 and redis.call('HLEN', S.P .. ':waiting') >= most then
+    return 'demands'
+  end
   if claim.retried then return nil end
   if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
   local own, ending = 0, ':' .. claim.tenant

@@ -313,3 +313,14 @@ def test_jobs_that_expire_together_have_the_reason_each(shard: Shard) -> None:
     shard.advance(500)
     assert shard.call("reap") == [b"reaped", 0, 0, 32]
     assert {shard.field(f"job:j{number}", "reason") for number in range(32)} == {"overloaded"}
+
+
+def test_demands_of_new_jobs_leave_room_for_jobs_that_wait_again(shard: Shard) -> None:
+    tokens = " ".join(f"t{number}" for number in range(128))
+    (fence,) = full(shard, capabilities=f"asr:zh {tokens}")
+    for number in range(128):
+        assert shard.claim(f"d{number}", requires=f"t{number}", wait_ms=60_000)[0] == b"waiting"
+    shard.call("node_mark", "n1", "drain")
+    shard.call("job_finish", "held0", fence, "released")
+    assert state(shard, "held0") == ("pending", "")
+    assert shard.claim("more", requires="asr:zh", wait_ms=5_000)[:2] == [b"crowded", b"demands"]
