@@ -61,7 +61,7 @@ end
 -- the job ended all the same, for want of room to wait.
 local function job_again(S, job, claim, reason)
   redis.call('HDEL', job_key(S.P, job.id), 'node', 'incarnation', 'pool', 'entry', 'lease_expires_at_ms', 'started_at_ms',
-    'started_ms')
+    'started_ms', 'result_dropped')
   redis.call('HSET', job_key(S.P, job.id), 'state', 'pending', 'reason', reason)
   event(S, 'job_retried', 'job', job.id, 'tenant', job.tenant, 'node', job.node, 'attempt', job.attempt, 'reason', reason)
   local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
