@@ -94,7 +94,8 @@ function attempt_end(S, job, reason, result)
   return job_again(S, job, claim, reason)
 end
 
--- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget.
+-- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget. A
+-- node that could take one job is given to all that wait, or reaping would pass over priorities and turns.
 local function serve_jobs(S)
   local names = redis.call('HKEYS', S.P .. ':waiting')
   for i = 1, #names do
@@ -105,9 +106,11 @@ local function serve_jobs(S)
     local claim = job and claim_again(S, job)
     local order = claim and pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
     local node = order and look(S, claim, order, nil)
-    if node then fair_serve(S, claim.tenant, fair_start(S, claim.tenant)) end
-    if first and (node or not job) then queue_leave(S, first, name) end
-    if node then place_again(S, job, claim, node) end
+    if first and not job then queue_leave(S, first, name) end
+    if node then
+      spend(S, 2 * COMMAND_COST * #names)
+      node_serve(S, node_read(S, node.id))
+    end
   end
 end
 

@@ -261,7 +261,9 @@ def test_nodes_that_reaping_meets_under_a_new_configuration_never_get_one_job_tw
 
 
 @pytest.mark.parametrize("by", ["finish", "uncordon", "release"])
-def test_a_slot_that_comes_free_before_the_node_is_brought_is_given_by_the_present_pools(shard: Shard, by: str) -> None:
+def test_a_slot_that_comes_free_before_the_node_is_brought_is_given_by_the_present_pools(
+    shard: Shard, by: str
+) -> None:
     shard.put("gold", selector={"labels": {"tier": "gold"}}, tenants=["acme"])
     incarnation = shard.register("n1", slots=1, labels="tier=gold", ttl_ms=3_600_000)
     fence = shard.run("held")
@@ -324,3 +326,16 @@ def test_demands_of_new_jobs_leave_room_for_jobs_that_wait_again(shard: Shard) -
     shard.call("job_finish", "held0", fence, "released")
     assert state(shard, "held0") == ("pending", "")
     assert shard.claim("more", requires="asr:zh", wait_ms=5_000)[:2] == [b"crowded", b"demands"]
+
+
+def test_reaping_serves_by_priority_too(shard: Shard) -> None:
+    full(shard)
+    for number in range(4):
+        wait(shard, f"low{number}", tenant="low", priority=0)
+    for number in range(24):
+        wait(shard, f"high{number}", tenant="high", priority=9)
+    shard.register("big", slots=20, ttl_ms=3_600_000)
+    for _ in range(4):
+        shard.call("reap")
+    assert {job[:4] for job in dump(shard.client)["node:big:leases"]} == {"high"}
+    assert len(dump(shard.client)["node:big:leases"]) == 20
