@@ -53,14 +53,18 @@ local function node_used(S, id) return redis.call('ZCARD', leases_key(S.P, id)) 
 -- Defined in serving.lua.
 local node_serve
 
--- node_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free. Mirrors are told
+-- free_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free. Mirrors are told
 -- where that moved it, or where there is other news of it.
-local function node_settle(S, node, news)
+local function free_settle(S, node, news)
   local free = not node_obstacle(S, node, node_used(S, node.id))
   local moved = redis.call(free and 'SADD' or 'SREM', S.P .. ':free', node.id)
   if moved == 1 or news then node_changed(S, node.id) end
-  if free then node_serve(S, node) end
   return free
+end
+
+-- node_settle: the same, and the jobs that wait get the slots that are free.
+local function node_settle(S, node, news)
+  if free_settle(S, node, news) then node_serve(S, node) end
 end
 
 -- token_set: tokens and their part before the first colon, as a set
@@ -122,11 +126,12 @@ local function node_place(S, node)
 end
 
 -- node_bring: put the node where the current configuration has it, if no heartbeat has done so yet. Returns whether
--- that took it out of P:free, or left it out.
+-- that took it out of P:free, or left it out. It serves nobody: the look for one job that meets the node must find each
+-- job and each slot as it left them. The node's heartbeat or reaping serves.
 local function node_bring(S, node)
   if node.config_version == S.config_version then return false end
   if node_place(S, node) then structure_changed(S, node.id) end
-  return not node_settle(S, node, true)
+  return not free_settle(S, node, true)
 end
 
 -- What reading a node whole and bringing it under the configuration cost, in units of about 0.1 µs of S.budget, which is

@@ -43,7 +43,8 @@ end
 local function reap_nodes(S, max)
   local due, lost = redis.call('ZRANGEBYSCORE', S.P .. ':nodes', '-inf', number_text(S.now), 'LIMIT', 0, max), 0
   -- a removal touches every capability's set, so a turn is bounded by these and not by nodes alone
-  local budget, paused = 1000, #due > 0 and mass_lapse(S)
+  -- asked also with nothing due: a pause that is over must not count as one of the next
+  local budget, paused = 1000, (#due > 0 or S.paused_ms) and mass_lapse(S)
   for _, id in ipairs(due) do
     if budget <= 0 then break end
     local node = node_read(S, id)

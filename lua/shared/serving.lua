@@ -31,6 +31,8 @@ end
 function node_serve(S, node)
   if redis.call('EXISTS', S.P .. ':waiting') == 0 then return end
   if tonumber(redis.call('ZSCORE', S.P .. ':nodes', node.id) or 0) <= S.now then return end
+  -- isolation holds by the present configuration, also before a heartbeat has brought the node under it
+  if node.config_version ~= S.config_version and node_place(S, node) then structure_changed(S, node.id) end
   local found, used = heads(S, node), node_used(S, node.id)
   for _ = 1, math.min(node.slots - used, SERVED_MAX) do
     local at, best
@@ -49,7 +51,9 @@ function node_serve(S, node)
     end
     best.job, best.score = queue_head(S, best.name, node)
     if not best.job then table.remove(found, at) end
-    for _, head in ipairs(found) do head.start = fair_start(S, head.tenant) end
+    for _, head in ipairs(found) do
+      head.start = head.tenant == best.tenant and fair_start(S, head.tenant) or math.max(head.start, best.start)
+    end
   end
 end
 
@@ -57,7 +61,7 @@ end
 -- the job ended all the same, for want of room to wait.
 local function job_again(S, job, claim, reason)
   redis.call('HDEL', job_key(S.P, job.id), 'node', 'incarnation', 'pool', 'entry', 'lease_expires_at_ms', 'started_at_ms',
-    'started_ms')
+    'started_ms', 'result_dropped')
   redis.call('HSET', job_key(S.P, job.id), 'state', 'pending', 'reason', reason)
   event(S, 'job_retried', 'job', job.id, 'tenant', job.tenant, 'node', job.node, 'attempt', job.attempt, 'reason', reason)
   local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
@@ -90,7 +94,8 @@ function attempt_end(S, job, reason, result)
   return job_again(S, job, claim, reason)
 end
 
--- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget.
+-- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget. A
+-- node that could take one job is given to all that wait, or reaping would pass over priorities and turns.
 local function serve_jobs(S)
   local names = redis.call('HKEYS', S.P .. ':waiting')
   for i = 1, #names do
@@ -101,9 +106,11 @@ local function serve_jobs(S)
     local claim = job and claim_again(S, job)
     local order = claim and pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
     local node = order and look(S, claim, order, nil)
-    if node then fair_serve(S, claim.tenant, fair_start(S, claim.tenant)) end
-    if first and (node or not job) then queue_leave(S, first, name) end
-    if node then place_again(S, job, claim, node) end
+    if first and not job then queue_leave(S, first, name) end
+    if node then
+      spend(S, 2 * COMMAND_COST * #names)
+      node_serve(S, node_read(S, node.id))
+    end
   end
 end
 
@@ -111,15 +118,22 @@ end
 local function reap_pending(S, max)
   local due = redis.call('ZRANGEBYSCORE', S.P .. ':pending', '-inf', number_text(S.now), 'LIMIT', 0, max)
   S.budget = TURN_BUDGET
+  local classes = {}
   for _, id in ipairs(due) do
     local job = job_read(S, id)
     if not job then
       redis.call('ZREM', S.P .. ':pending', id)
     else
-      local claim = claim_again(S, job)
-      local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
+      -- jobs of one queue agree in it, and the budget is not for asking once for each
+      local class = classes[job.queue]
+      if not class then
+        local claim = claim_again(S, job)
+        local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
+        class = order and refusal_class(S, claim, order) or 'tenant_denied'
+        classes[job.queue] = class
+      end
       queue_leave(S, id, job.queue)
-      job_end(S, job, 'expired', order and refusal_class(S, claim, order) or 'tenant_denied', '')
+      job_end(S, job, 'expired', class, '')
     end
   end
   return #due

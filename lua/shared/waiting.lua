@@ -3,6 +3,10 @@
 local WAITING_DEMANDS_MAX, WAITING_JOBS_MAX, WAITING_TENANT_MAX = 128, 10000, 1000
 -- Jobs that one call serves on one node; what is left is served by the next heartbeat or turn of reaping.
 local SERVED_MAX = 16
+-- Jobs at the heads of queues that it passes over, for they may not run on that node.
+local BARRED_MAX = 256
+-- Tenants of which a turn is kept.
+local FAIR_MAX = 1000
 local PRIORITY, PRIORITY_SPAN = 5, 1e13
 
 local function queue_key(S, name) return S.P .. ':queue:' .. name end
@@ -29,10 +33,12 @@ local function wanted_read(text)
 end
 
 -- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
--- for the number of jobs.
+-- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up.
 local function waiting_limit(S, claim, name)
-  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0
-    and redis.call('HLEN', S.P .. ':waiting') >= WAITING_DEMANDS_MAX then return 'demands' end
+  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
+  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0 and redis.call('HLEN', S.P .. ':waiting') >= most then
+    return 'demands'
+  end
   if claim.retried then return nil end
   if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
   local own, ending = 0, ':' .. claim.tenant
@@ -66,6 +72,15 @@ local function queue_leave(S, id, name)
   if redis.call('EXISTS', S.P .. ':waiting') == 0 then redis.call('DEL', S.P .. ':fair') end
 end
 
+-- fair_forget: tenants come from outside: of very many that were served, only those that wait keep their turns.
+local function fair_forget(S)
+  local waits = { [':'] = true }
+  for _, name in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do waits[string.match(name, ':(.*)$')] = true end
+  for _, tenant in ipairs(redis.call('HKEYS', S.P .. ':fair')) do
+    if not waits[tenant] then redis.call('HDEL', S.P .. ':fair', tenant) end
+  end
+end
+
 -- fair_start, fair_serve: start-time fair queueing (Goyal, Vin, Cheng 1996): the tenant whose turn comes first is served;
 -- a tenant of weight w moves on by 1/w with each job, and one that waited for nothing has saved up nothing.
 local function fair_start(S, tenant)
@@ -76,6 +91,7 @@ end
 local function fair_serve(S, tenant, start)
   local weight = pool_config(S).weights[tenant] or 1
   redis.call('HSET', S.P .. ':fair', ':', string.format('%.9f', start), tenant, string.format('%.9f', start + 1 / weight))
+  if redis.call('HLEN', S.P .. ':fair') > FAIR_MAX then fair_forget(S) end
 end
 
 local function sooner(a, b)
@@ -87,14 +103,20 @@ local function sooner(a, b)
 end
 
 -- queue_head: the first job of a queue that may run on this node: not where an attempt of it still holds a slot, nor on
--- the incarnation that handed it back.
+-- the incarnation that handed it back. One call passes over BARRED_MAX such jobs in all queues together.
 local function queue_head(S, name, node)
-  local first = redis.call('ZRANGE', queue_key(S, name), 0, 15, 'WITHSCORES')
-  for i = 1, #first, 2 do
-    local lingers = redis.call('ZSCORE', leases_key(S.P, node.id), first[i])
-    local handed = redis.call('HGET', job_key(S.P, first[i]), 'released_by')
-    if not lingers and handed ~= node.id .. ':' .. node.incarnation then return first[i], tonumber(first[i + 1]) end
-  end
+  local at = 0
+  repeat
+    local page = redis.call('ZRANGE', queue_key(S, name), at, at + 15, 'WITHSCORES')
+    for i = 1, #page, 2 do
+      local lingers = redis.call('ZSCORE', leases_key(S.P, node.id), page[i])
+      local handed = redis.call('HGET', job_key(S.P, page[i]), 'released_by')
+      if not lingers and handed ~= node.id .. ':' .. node.incarnation then return page[i], tonumber(page[i + 1]) end
+      node.barred = (node.barred or 0) + 1
+      if node.barred >= BARRED_MAX then return end
+    end
+    at = at + 16
+  until #page < 32
 end
 
 local function fits(offered, any_of)
@@ -106,15 +128,25 @@ local function fits(offered, any_of)
   return false
 end
 
+local function first_of(order, member)
+  for rank, name in ipairs(order) do
+    if member[name] then return rank end
+  end
+end
+
 -- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn
 local function heads(S, node)
   local waiting, offered, found = redis.call('HGETALL', S.P .. ':waiting'), token_set(node.capabilities), {}
-  for i = 1, #waiting, 2 do
+  local member = word_set(node.pools)
+  -- from a turning start, so that no queue is behind those with many barred jobs every time
+  local count = #waiting / 2
+  for turn = 1, count do
+    local i = 2 * ((S.time_us + turn) % count) + 1
     local name, wanted = waiting[i], wanted_read(waiting[i + 1])
     local tenant = string.match(name, ':(.*)$')
     if not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
       local order = pool_order(S, tenant, wanted.pool, wanted.fallback, wanted.languages)
-      local rank = order and pool_rank(node, order)
+      local rank = order and first_of(order, member)
       local job, score = nil, nil
       if rank then job, score = queue_head(S, name, node) end
       if job then

@@ -23,6 +23,6 @@ async def reap_for_ever(functions: Functions, reap_ms: int) -> None:
             except Exception:
                 log.exception("reap_failed")
                 break
-            if max(reaped.nodes, reaped.leases) < TURN:
+            if max(reaped.nodes, reaped.leases, reaped.jobs) < TURN:
                 break
         await asyncio.sleep(reap_ms / 1000 * random.uniform(0.8, 1.2))

@@ -201,3 +201,17 @@ def test_nine_nodes_are_too_few_to_doubt_the_network(shard: Shard) -> None:
     for node in nodes:
         lapse(shard, node)
     assert shard.call("reap")[1] == 9
+
+
+def test_a_pause_after_which_all_came_back_does_not_spend_the_next_one(shard: Shard) -> None:
+    nodes = [f"n{number}" for number in range(10)]
+    live(shard, *nodes)
+    for again in (1, 2):
+        for node in nodes[:7]:
+            lapse(shard, node)
+        assert shard.call("reap")[1] == 0
+        assert len(events(shard, "reaping_paused")) == again
+        for node in nodes:
+            shard.beat(node)
+        shard.call("reap")
+        shard.advance(600_000)

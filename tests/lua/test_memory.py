@@ -65,3 +65,14 @@ def test_what_grows_is_refused_and_changes_nothing(shard: Shard, fill: Callable[
     with pytest.raises(redis.ResponseError, match="maxmemory"):
         shard.call(name, *args[name])
     assert exact(shard.client) == before
+
+
+def test_the_mark_of_a_dropped_result_goes_with_its_attempt(shard: Shard, fill: Callable[[], bool]) -> None:
+    shard.register(slots=2)
+    fence = shard.run(retry_failed=True)
+    fill()
+    assert shard.call("job_finish", "j1", fence, "failed", "r" * 2_000) == [b"finished"]
+    shard.client.config_set("maxmemory", 0)
+    shard.call("job_finish", "j1", shard.field("job:j1", "fence"), "succeeded", "r" * 2_000)
+    job = dump(shard.client)["job:j1"]
+    assert (job["state"], len(job["result"]), "result_dropped" in job) == ("succeeded", 2_000, False)

@@ -238,3 +238,104 @@ def test_a_lapsed_node_serves_nobody(shard: Shard) -> None:
     shard.client.zadd(f"{P}:nodes", {"n1": 1})
     shard.call("job_finish", "held0", fence, "succeeded")
     assert state(shard, "j1") == ("pending", "")
+
+
+def test_nodes_that_reaping_meets_under_a_new_configuration_never_get_one_job_twice(shard: Shard) -> None:
+    labelled = {"selector": {"labels": {"tier": "main"}}}
+    shard.apply({"main": labelled})
+    shard.register("n0", slots=1, labels="tier=main", ttl_ms=3_600_000)
+    shard.run("held", "n0")
+    for node, language in (("n1", "de"), ("n2", "fr"), ("n3", "it")):
+        shard.register(node, f"asr:zh semantic:{language}", slots=64, ttl_ms=3_600_000)
+    for number in range(120):
+        assert shard.claim(f"j{number}", wait_ms=3_600_000)[0] == b"waiting"
+    # each node makes a pool of its own, so that those before it are to be brought anew in the same turn
+    shard.apply({"main": {"selector": {"all": True}}}, language_pools={})
+    for _ in range(4):
+        shard.call("reap")
+        for node in ("n1", "n2", "n3"):
+            shard.beat(node)
+    leases = [job for number in range(4) for job in dump(shard.client)[f"node:n{number}:leases"]]
+    assert sorted(leases) == sorted(["held", *(f"j{number}" for number in range(120))])
+    assert nothing_waits(shard)
+
+
+@pytest.mark.parametrize("by", ["finish", "uncordon", "release"])
+def test_a_slot_that_comes_free_before_the_node_is_brought_is_given_by_the_present_pools(
+    shard: Shard, by: str
+) -> None:
+    shard.put("gold", selector={"labels": {"tier": "gold"}}, tenants=["acme"])
+    incarnation = shard.register("n1", slots=1, labels="tier=gold", ttl_ms=3_600_000)
+    fence = shard.run("held")
+    if by == "uncordon":
+        shard.call("job_finish", "held", fence, "succeeded")
+        shard.call("node_mark", "n1", "cordon")
+    wait(shard, "j1", expect="unavailable" if by == "uncordon" else "overloaded")
+    shard.put("gold", selector={"labels": {"tier": "platinum"}}, tenants=["acme"])
+    if by == "uncordon":
+        shard.call("node_mark", "n1", "uncordon")
+    else:
+        shard.call("job_finish", "held", fence, "succeeded" if by == "finish" else "released")
+    assert state(shard, "j1") == ("pending", "")
+    assert shard.call("node_heartbeat", "n1", incarnation, "labels", "tier=platinum")[0] == b"ok"
+    assert state(shard, "j1") == ("claimed", "n1")
+
+
+def test_many_jobs_that_a_node_handed_back_do_not_keep_it_from_those_behind_them(shard: Shard) -> None:
+    fences = full(shard, slots=40)
+    shard.call("node_mark", "n1", "drain")
+    for number, fence in enumerate(fences):
+        shard.call("job_finish", f"held{number}", fence, "released")
+    wait(shard, "own", tenant="holder", priority=1, expect="unavailable")
+    shard.call("node_mark", "n1", "uncordon")
+    assert state(shard, "own") == ("claimed", "n1")
+    assert {state(shard, f"held{number}")[0] for number in range(40)} == {"pending"}
+
+
+def test_the_turns_of_very_many_tenants_are_not_all_kept(shard: Shard) -> None:
+    (fence,) = full(shard)
+    full(shard, "n2", capabilities="tts:en", prefix="other")
+    wait(shard, "stays", requires="tts:en", tenant="stays")
+    wait(shard, "j0", tenant="stays")
+    shard.call("job_finish", "held0", fence, "succeeded")
+    shard.client.hset(f"{P}:fair", mapping={f"t{number}": "5" for number in range(1_000)})
+    wait(shard, "j1", tenant="last")
+    shard.call("job_finish", "j0", shard.field("job:j0", "fence"), "succeeded")
+    assert set(dump(shard.client)["fair"]) == {":", "stays", "last"}
+
+
+def test_jobs_that_expire_together_have_the_reason_each(shard: Shard) -> None:
+    tokens = " ".join(f"t{number}" for number in range(30))
+    full(shard, capabilities=f"asr:zh {tokens}")
+    for number in range(20):
+        shard.register(f"busy{number}", f"asr:zh {tokens}", slots=1, ttl_ms=3_600_000)
+        shard.run(f"busy{number}", f"busy{number}")
+    for number in range(32):
+        wait(shard, f"j{number}", requires=f"asr:zh {tokens}", wait_ms=500)
+    shard.advance(500)
+    assert shard.call("reap") == [b"reaped", 0, 0, 32]
+    assert {shard.field(f"job:j{number}", "reason") for number in range(32)} == {"overloaded"}
+
+
+def test_demands_of_new_jobs_leave_room_for_jobs_that_wait_again(shard: Shard) -> None:
+    tokens = " ".join(f"t{number}" for number in range(128))
+    (fence,) = full(shard, capabilities=f"asr:zh {tokens}")
+    for number in range(128):
+        assert shard.claim(f"d{number}", requires=f"t{number}", wait_ms=60_000)[0] == b"waiting"
+    shard.call("node_mark", "n1", "drain")
+    shard.call("job_finish", "held0", fence, "released")
+    assert state(shard, "held0") == ("pending", "")
+    assert shard.claim("more", requires="asr:zh", wait_ms=5_000)[:2] == [b"crowded", b"demands"]
+
+
+def test_reaping_serves_by_priority_too(shard: Shard) -> None:
+    full(shard)
+    for number in range(4):
+        wait(shard, f"low{number}", tenant="low", priority=0)
+    for number in range(24):
+        wait(shard, f"high{number}", tenant="high", priority=9)
+    shard.register("big", slots=20, ttl_ms=3_600_000)
+    for _ in range(4):
+        shard.call("reap")
+    assert {job[:4] for job in dump(shard.client)["node:big:leases"]} == {"high"}
+    assert len(dump(shard.client)["node:big:leases"]) == 20
