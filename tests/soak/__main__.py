@@ -105,7 +105,7 @@ def soak(options: argparse.Namespace, folder: Path) -> int:
         print(f"  audited: { {name: n for name, n in sorted(auditor.seen.items()) if name[:4] != 'bad:'} }")
         print(f"  in Redis: {dict(sorted(counts.items()))}, {memory / 2**20:.0f} MiB")
         print(f"  violations by kind: {dict(bad) or 'none'}")
-        print("".join(f"    {line}\n" for line in [*examples, *left[:5]]), end="")
+        print("".join(f"    {line}\n" for line in [*examples, *auditor.examples, *left[:5]]), end="")
     print(f"  {promises(bad, counts)}")
     print(f"claims: {seen['claims'] + seen['http claims']:,}  violations: {sum(bad.values())}", flush=True)
     return int(bool(bad))

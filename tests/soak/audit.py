@@ -22,17 +22,22 @@ for _, id in ipairs(redis.call('ZRANGE', P .. ':nodes', 0, -1)) do
   for _, job in ipairs(held) do
     local is = redis.call('HMGET', P .. ':job:' .. job, 'state', 'node')
     local leased = (is[1] == 'claimed' or is[1] == 'running') and is[2] == id
-    if not leased and redis.call('HEXISTS', key .. ':ending', job) == 0 then seen[5] = seen[5] + 1 end
+    if not leased and redis.call('HEXISTS', key .. ':ending', job) == 0 then
+      seen[5] = seen[5] + 1
+      seen[6] = cjson.encode({ id, redis.call('HGETALL', key), job, redis.call('HGETALL', P .. ':job:' .. job) })
+    end
   end
 end
 return seen
 """
+EXAMPLES = 20
 NAMES = ("nodes", "leases", "bad: oversubscribed", "bad: full but free", "bad: a lease of nobody")
 
 
-def audit_once(client: redis.Redis, shard: str) -> Counter[str]:
+def audit_once(client: redis.Redis, shard: str) -> tuple[Counter[str], str]:
+    """Counts of this instant, and one of the leases of nobody in full."""
     found: Any = client.eval(AUDIT, 1, shard)
-    return Counter(dict(zip(NAMES, found, strict=True)))
+    return Counter(dict(zip(NAMES, found, strict=False))), found[len(NAMES)].decode() if found[len(NAMES) :] else ""
 
 
 class Auditor(threading.Thread):
@@ -41,17 +46,20 @@ class Auditor(threading.Thread):
     def __init__(self, url: str, shard: str) -> None:
         super().__init__(daemon=True)
         self.seen = Counter[str]()
+        self.examples: dict[str, None] = {}
         self.over = threading.Event()
         self._client, self._shard = plain_client(url), shard
 
     def run(self) -> None:
         while not self.over.is_set():
             try:
-                found = audit_once(self._client, self._shard)
+                found, example = audit_once(self._client, self._shard)
             except (RedisError, OSError):
                 time.sleep(0.1)
                 continue
             self.seen["reads"] += 1
+            if example and len(self.examples) < EXAMPLES:
+                self.examples[f"at {time.strftime('%X')}: {example}"] = None
             self.seen["most leases"] = max(self.seen["most leases"], found["leases"])
             self.seen.update({name: count for name, count in found.items() if name.startswith("bad:")})
             time.sleep(0.05)

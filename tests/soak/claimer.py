@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from redis.exceptions import ResponseError
 
 from scheduler.agent.retrying import AWAY, insist
 from scheduler.domain.ids import JobId, NodeId
@@ -108,7 +109,8 @@ class Claimer:
         self._seen["claim calls"] += 1
         try:
             return await self._functions.job_claim(pairs)
-        except AWAY:
+        except AWAY as error:
+            self._seen[f"bad: {error}"] += isinstance(error.__cause__, ResponseError)
             self._seen["claim calls without a reply"] += 1
             self._repeated.update(drawn.request.id for drawn in batch)
             raise

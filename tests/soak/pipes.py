@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any, TypeAlias
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from scheduler.agent.retrying import insist
 from scheduler.errors import ServerUnavailable
@@ -21,6 +21,9 @@ async def called(functions: Functions, calls: list[Call], seen: Counter[str]) ->
                 for name, *args in calls:
                     pipe.execute_command("FCALL", f"fleet1_{name}", 1, functions.shard, *args)
                 return [answer[0].decode() for answer in await pipe.execute()]
+        except ResponseError as error:
+            seen[f"bad: a function raised: {error}"] += 1
+            raise ServerUnavailable(str(error)) from error
         except (TimeoutError, RedisError, OSError) as error:
             seen["ends without a reply"] += 1
             raise ServerUnavailable(str(error)) from error
