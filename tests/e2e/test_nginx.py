@@ -125,6 +125,7 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
     register(client, "n1", "a", slots=100_000)
     count, killed_at = 600, 200
     statuses: Counter[int] = Counter()
+    broken: list[str] = []
 
     with httpx.Client(base_url=front.url, timeout=30) as http, ThreadPoolExecutor(16) as pool:
 
@@ -133,11 +134,17 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
                 front.replicas[0].kill()
             job = f"job-{number}"
             body = {"requires": ["a"], "deliver": "direct", "id": job}
-            return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
+            try:
+                return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
+            except httpx.RemoteProtocolError:
+                # killed between the head of an answer and its body: nginx had passed on the head and may not ask again
+                broken.append(job)
+                return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
 
         statuses.update(pool.map(place, range(count)))
 
     assert front.replicas[0].wait(5) == -9
+    assert len(broken) <= 16, "no more than were under way"
     assert set(statuses) <= {200, 201}, statuses
     assert statuses.total() == count
     assert client.zcard("fleet:{0}:node:n1:leases") == count
