@@ -137,7 +137,7 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
             try:
                 return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
             except httpx.RemoteProtocolError:
-                # killed between the head of an answer and its body: nginx had passed on the head and may not ask again
+                # killed between the head of an answer and its body: nginx has passed on the head and cannot ask again
                 broken.append(job)
                 return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
 

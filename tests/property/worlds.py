@@ -245,6 +245,25 @@ CORNERS: tuple[tuple[World, World, list[Asked]], ...] = (
         World({"n0": _node("gpu asr:zh", "gold", used=2)}, _TIERS),
         [_asked("gpu")] * 8,
     ),
+    # nowhere: the node that the snapshot proposes has lapsed, or its pools are others since a moment ago
+    (
+        World({"n0": _node("gpu asr:zh")}, None),
+        World({"n0": _node("gpu asr:zh", fate="lapsed")}, None),
+        [_asked("gpu")] * 2,
+    ),
+    (
+        World({"n0": _node("gpu asr:zh", "gold")}, _TIERS),
+        World(
+            {},
+            {
+                "pools": {
+                    "p0": {"selector": {"labels": {"tier": "low"}}, "priority": 1},
+                    "p1": {"selector": {"labels": {"tier": "gold"}}, "tenants": ["b"]},
+                }
+            },
+        ),
+        [_asked("gpu")] * 2,
+    ),
     # full, and lapsed: that it will be free does not help
     (
         World({"n0": _node("gpu asr:zh", used=3)}, None),
