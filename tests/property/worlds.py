@@ -264,6 +264,12 @@ CORNERS: tuple[tuple[World, World, list[Asked]], ...] = (
         ),
         [_asked("gpu")] * 2,
     ),
+    # over its limits, and nothing else
+    (
+        World({"n0": _node("gpu asr:zh")._replace(cpu=90)}, None),
+        World({"n0": _node("gpu asr:zh")._replace(cpu=90)}, None),
+        [_asked("gpu")] * 2,
+    ),
     # full, and lapsed: that it will be free does not help
     (
         World({"n0": _node("gpu asr:zh", used=3)}, None),
