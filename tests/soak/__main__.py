@@ -23,7 +23,8 @@ from tests.soak.ledger import read_books, told
 from tests.soak.stage import CLAIMERS, P, populate
 from tests.soak.verdict import compare, free_differs, wait_settled
 
-SETTLE_S, DONE_S = 120.0, 60.0
+# a job that lost its node waits a minute for each attempt that it has left
+SETTLE_S, DONE_S = 300.0, 60.0
 LEAKED = "slots, inbox entries or queues leaked"
 
 
