@@ -10,6 +10,7 @@ from scheduler import __version__
 from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
+    "bench": "scheduler.cli.bench:bench",
     "dev": "scheduler.cli.dev:dev",
     "events": "scheduler.cli.events:events",
     "explain": "scheduler.cli.explain:explain",
