@@ -21,7 +21,7 @@ define('job_start', function(P, id, fence)
     shard_write(S)
     inbox_forget(S, job)
     redis.call('HDEL', key, 'entry')
-    redis.call('HSET', key, 'state', 'running', 'started_at_ms', number_text(S.time_ms), 'started_ms', number_text(S.now),
+    redis.call('HSET', key, 'state', 'running', 'started_at_ms', S.time_text, 'started_ms', number_text(S.now),
       'lease_expires_at_ms', number_text(S.time_ms + timeout_ms))
     lease_put(S, job.node, id, number_text(S.now + timeout_ms))
   end

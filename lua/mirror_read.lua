@@ -45,8 +45,9 @@ define('mirror_read', function(P, cursor, complete, config, max)
     bytes = bytes + (entry[8] and #entry[8][4] or 0)
     if bytes > PAGE_BYTES then break end
   end
+  local meta = redis.call('HMGET', P, 'floor', 'version')
   return reply('mirror', cmsgpack.pack({
-    S.epoch or '', tonumber(redis.call('HGET', P, 'floor')) or 0, S.version,
+    S.epoch or '', tonumber(meta[1]) or 0, tonumber(meta[2]) or 0,
     tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes,
     config ~= S.config_version and redis.call('HGETALL', P .. ':pools'), history(),
   }))

@@ -25,7 +25,7 @@ local function node_report(S, node, values)
     structure = true
   end
   for _, name in ipairs({ 'labels', 'slots' }) do structure = structure or (values[name] or node[name]) ~= node[name] end
-  local written = { 'heartbeat_at_ms', number_text(S.time_ms) }
+  local written = { 'heartbeat_at_ms', S.time_text }
   for name, value in pairs(values) do
     node[name] = value
     written[#written + 1], written[#written + 2] = name, value
@@ -75,6 +75,6 @@ define('node_heartbeat', function(P, id, incarnation, ...)
   if node.state == 'draining' then
     answer[#answer + 1], answer[#answer + 2] = 'drain', math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
   end
-  if S.now - S.reaped_ms >= 100 then reap_due(S, 16) end
+  if S.now - tonumber(redis.call('HGET', P, 'reaped_ms') or 0) >= 100 then reap_due(S, 16) end
   return answer
 end, { 'allow-oom' })

@@ -46,7 +46,7 @@ local function words(text)
   return list
 end
 
-local function number_text(value) return string.format('%.0f', value) end
+local function number_text(value) return string.format('%d', value) end
 
 local function id_arg(value, field)
   check(type(value) == 'string' and #value <= 64 and string.find(value, '^%w[%w._-]*$'),

@@ -38,13 +38,11 @@ local function pool_rank(node, order)
   return best
 end
 
--- better: earlier pool; then, within a pool, by its strategy. A node to avoid loses to any other.
-local function better(a, b)
-  if not b then return true end
-  if a.avoided ~= b.avoided then return b.avoided end
-  if a.rank ~= b.rank then return a.rank < b.rank end
-  if a.pack then return a.load > b.load end
-  return a.load < b.load
+-- score_of: the least is the best: an earlier pool; then, within a pool, by its strategy. A node to avoid loses to any
+-- other.
+local function score_of(claim, order, id, rank, used, slots)
+  local load = order.pack[rank] and 1 - used / slots or used / slots
+  return (id == claim.avoid and 1e9 or 0) + 2 * rank + load
 end
 
 -- still_held: a job that is placed again goes neither where an attempt of it still holds a slot, nor to the incarnation
@@ -53,62 +51,96 @@ local function still_held(S, claim, id, incarnation)
   return redis.call('ZSCORE', leases_key(S.P, id), claim.id) or claim.released_by == id .. ':' .. incarnation
 end
 
--- consider: a member of P:free as a candidate by its true state, or nil. A lapsed node that is met is taken out.
-local function consider(S, claim, order, id, structure, rank, deadline_ms)
-  local key = node_key(S.P, id)
-  if tonumber(deadline_ms or 0) <= S.now then
-    spend(S, CONSIDER_COST + BRING_COST)
-    local node = node_read(S, id)
-    if node then node_lapse(S, node) end
+-- lapsed: the node's heartbeat is overdue; one that is met so is taken out
+local function lapsed(S, id)
+  if tonumber(redis.call('ZSCORE', S.P .. ':nodes', id) or 0) > S.now then return false end
+  spend(S, CONSIDER_COST + BRING_COST)
+  local node = node_read(S, id)
+  if node then node_lapse(S, node) end
+  return true
+end
+
+-- consider: a member of P:free as a candidate by its whole true state, or nil
+local function consider(S, claim, order, id)
+  if lapsed(S, id) then return nil end
+  spend(S, CONSIDER_COST)
+  local node = node_read(S, id)
+  if not node then
+    redis.call('SREM', S.P .. ':free', id)
     return nil
   end
-  local seen = redis.call('HMGET', key, 'structure', 'config_version', 'slots', 'incarnation', 'endpoint', 'pools')
-  -- what the snapshot knew of this node's structure still holds, so tokens and ranks need no other look
-  local known = structure and order[rank] and seen[1] == structure and seen[2] == S.config_version
-    and claim.config_version == S.config_version
-    and string.find(' ' .. seen[6] .. ' ', ' ' .. order[rank] .. ' ', 1, true)
-  spend(S, known and KNOWN_COST or CONSIDER_COST)
-  if not known then
-    local node = node_read(S, id)
-    if not node then
-      redis.call('SREM', S.P .. ':free', id)
-      return nil
-    end
-    local cost = node.config_version ~= S.config_version and bring_cost(S, node) or 0
-    local out = node_bring(S, node)
-    rank = pool_rank(node, order)
-    local fits = not out and rank and offers(S, id, claim.any_of)
-    -- charged last, so that a node with a long list, once it is brought, can still be taken
-    spend(S, cost)
-    if not fits then return nil end
+  local cost = node.config_version ~= S.config_version and bring_cost(S, node) or 0
+  local out = node_bring(S, node)
+  local rank = pool_rank(node, order)
+  local fits = not out and rank and offers(S, id, claim.any_of)
+  -- charged last, so that a node with a long list, once it is brought, can still be taken
+  spend(S, cost)
+  if not fits then return nil end
+  local used = node_used(S, id)
+  if used >= node.slots or (claim.retried and still_held(S, claim, id, node.incarnation)) then return nil, used end
+  return { id = id, rank = rank, pool = order[rank], used = used, slots = node.slots, avoided = id == claim.avoid,
+    score = score_of(claim, order, id, rank, used, node.slots), incarnation = node.incarnation,
+    endpoint = node.endpoint }, used
+end
+
+-- seen_used: what a proposed node has used of its slots, if what the snapshot knew of its structure still holds, so that
+-- tokens and ranks need no other look; else nil
+local function seen_used(S, id, structure)
+  local seen = redis.call('HMGET', node_key(S.P, id), 'structure', 'config_version', 'slots')
+  if seen[1] ~= structure or seen[2] ~= S.config_version then return nil end
+  spend(S, KNOWN_COST)
+  return node_used(S, id), tonumber(seen[3])
+end
+
+-- confirmed: the chosen node of which the snapshot still held, with what a claim writes; nil if its heartbeat lapsed or
+-- it is not in the pool that the replica gave it
+local function confirmed(S, claim, order, id, rank, used, slots)
+  if lapsed(S, id) then return nil end
+  local seen, pool = redis.call('HMGET', node_key(S.P, id), 'incarnation', 'endpoint', 'pools'), order[rank]
+  if seen[3] ~= pool and not string.find(' ' .. seen[3] .. ' ', ' ' .. pool .. ' ', 1, true) then return nil end
+  return { id = id, rank = rank, pool = pool, used = used, slots = slots, avoided = id == claim.avoid,
+    score = score_of(claim, order, id, rank, used, slots), incarnation = seen[1], endpoint = seen[2] }
+end
+
+local function least_of(scores, count)
+  local at
+  for i = 1, count do
+    if scores[i] and (not at or scores[i] < scores[at]) then at = i end
   end
-  local used, slots = node_used(S, id), tonumber(seen[3])
-  if used >= slots or (claim.retried and still_held(S, claim, id, seen[4])) then return nil, used end
-  local pool = order[rank]
-  return { id = id, rank = rank, pool = pool, used = used, slots = slots, load = used / slots,
-    pack = pool_config(S).pools[pool].strategy == 'pack', avoided = id == claim.avoid,
-    incarnation = seen[4], endpoint = seen[5] }, used
+  return at
 end
 
 -- shortlist: the best of the replica's candidates; fills claim.loads with their true used slots, -1 for an unfit one.
 -- Out of budget the rest is left out of the loads, and the claim is cut: not all that it showed was considered.
 local function shortlist(S, claim, order)
-  local ids, loads, best = claim.nodes, {}, nil
+  local ids, ranks, loads, scores, slots, found = claim.nodes, claim.ranks, {}, {}, {}, nil
   claim.loads = loads
   if #ids == 0 then return nil end
-  local free = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids))
-  local deadlines = redis.call('ZMSCORE', S.P .. ':nodes', unpack(ids))
-  for i, id in ipairs(ids) do
+  local free, as_configured = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids)), claim.config_version == S.config_version
+  for i = 1, #ids do
     if S.budget <= 0 then break end
+    local id, rank, used = ids[i], ranks[i], nil
     loads[i] = -1
     if free[i] == 1 and not claim.excluded[id] then
-      local candidate, used = consider(S, claim, order, id, claim.structures[i], claim.ranks[i], deadlines[i])
-      loads[i] = used or -1
-      if candidate and better(candidate, best) then best = candidate end
+      if as_configured and order[rank] then used, slots[i] = seen_used(S, id, claim.structures[i]) end
+      if not used then
+        found = found or {}
+        found[i], loads[i] = consider(S, claim, order, id)
+        scores[i] = found[i] and found[i].score or false
+        loads[i] = loads[i] or -1
+      else
+        loads[i], scores[i] = used, used < slots[i] and score_of(claim, order, id, rank, used, slots[i]) or false
+      end
     end
   end
   claim.cut = S.budget <= 0
-  return best
+  while true do
+    local at = least_of(scores, #ids)
+    if not at then return nil end
+    local node = found and found[at] or confirmed(S, claim, order, ids[at], ranks[at], loads[at], slots[at])
+    if node then return node end
+    loads[at], scores[at] = -1, false
+  end
 end
 
 local function session_key(S, claim) return S.P .. ':session:' .. claim.tenant .. ':' .. claim.session end
@@ -120,7 +152,7 @@ local function session_node(S, claim, order)
   if claim.affinity == 'spread' then
     claim.avoid = node
   elseif redis.call('SISMEMBER', S.P .. ':free', node) == 1 then
-    return (consider(S, claim, order, node, nil, nil, redis.call('ZSCORE', S.P .. ':nodes', node)))
+    return (consider(S, claim, order, node))
   end
 end
 

@@ -1,9 +1,10 @@
 -- claiming: what a claim must be, the writes that give its job a slot on a chosen node, and what its caller is told.
 
--- What a claim may carry: for each field a rule, and what is said of a value that breaks it.
+-- What a claim may carry: for each field a rule, and what is said of a value that breaks it. Names of nodes and versions
+-- are only compared with those that are known, so it is enough that they are short.
 local function text_rule(most, pattern)
   return { what = 'must be text of at most ' .. most .. ' bytes in the letters that it allows', holds = function(value)
-    return type(value) == 'string' and #value <= most and (not pattern or string.find(value, pattern))
+    return type(value) == 'string' and #value <= most and (not pattern or string.find(value, pattern) ~= nil)
   end }
 end
 
@@ -13,11 +14,22 @@ local function whole_rule(low, high)
   end }
 end
 
-local function list_rule(rule)
-  return { what = 'must be a list of at most 512, of which each ' .. rule.what, holds = function(value)
+local function texts_rule(most)
+  return { what = 'must be a list of at most 512 texts of at most ' .. most .. ' bytes', holds = function(value)
     if type(value) ~= 'table' or #value > 512 then return false end
-    for _, item in ipairs(value) do
-      if not rule.holds(item) then return false end
+    for i = 1, #value do
+      if type(value[i]) ~= 'string' or #value[i] > most then return false end
+    end
+    return true
+  end }
+end
+
+local function ranks_rule(most)
+  return { what = 'must be a list of at most 512 whole numbers from 1 to ' .. most, holds = function(value)
+    if type(value) ~= 'table' or #value > 512 then return false end
+    for i = 1, #value do
+      local rank = value[i]
+      if type(rank) ~= 'number' or not (rank >= 1 and rank <= most) or rank % 1 ~= 0 then return false end
     end
     return true
   end }
@@ -27,15 +39,26 @@ local function choice_rule(a, b)
   return { what = 'must be one of the two that it knows', holds = function(value) return value == a or value == b end }
 end
 
-local ID, TOKEN, FLAG = text_rule(64, '^%w[%w._-]*$'), text_rule(128, '^%w[%w._:>-]*$'), choice_rule(true, false)
+-- remembered: the same rule for texts that come again and again: up to a bound, those that held are not judged anew
+local function remembered(rule)
+  local holding, count = {}, 0
+  return { what = rule.what, holds = function(value)
+    if holding[value] then return true end
+    if not rule.holds(value) then return false end
+    if count >= 256 then holding, count = {}, 0 end
+    holding[value], count = true, count + 1
+    return true
+  end }
+end
+
+local ID, TOKEN, FLAG = remembered(text_rule(64, '^%w[%w._-]*$')), text_rule(128, '^%w[%w._:>-]*$'), choice_rule(true, false)
 local VERSION, DURATION_MS = text_rule(16, '^%d+$'), whole_rule(1, 86400000)
-local CLAIM_NEEDS = { 'id', 'digest', 'tenant', 'demand', 'pool', 'exclude', 'config_version', 'structure_version',
-  'nodes', 'structures', 'ranks' }
+local CLAIM_NEEDS = { 'id', 'tenant', 'demand', 'config_version', 'structure_version', 'nodes', 'structures', 'ranks' }
 local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = text_rule(128, '^%S+$'), tenant = ID,
-  demand = text_rule(300000), pool = text_rule(64, '^[%w._-]*$'), fallback = FLAG,
-  languages = text_rule(1024, '^[%w -]*$'), exclude = text_rule(4160),
-  config_version = VERSION, structure_version = VERSION, nodes = list_rule(ID), structures = list_rule(VERSION),
-  ranks = list_rule(whole_rule(1, 1000000)), offered = FLAG, look = FLAG, last = FLAG,
+  demand = text_rule(300000), pool = ID, fallback = FLAG,
+  languages = remembered(text_rule(1024, '^[%w -]*$')), exclude = text_rule(4160),
+  config_version = VERSION, structure_version = VERSION, nodes = texts_rule(64),
+  structures = texts_rule(16), ranks = ranks_rule(1000000), offered = FLAG, look = FLAG, last = FLAG,
   session = text_rule(128, '^%w[%w._:-]*$'), affinity = choice_rule('sticky', 'spread'), payload = text_rule(262144),
   deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
   timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), wait_ms = DURATION_MS, retry_failed = whole_rule(0, 1) }
@@ -68,17 +91,21 @@ local function demand_arg(text)
   return any_of
 end
 
+local NOBODY = {}
+
 -- claim_arg: one claim, checked whole, so that nothing in a batch is written before all of it is known to be sound.
 local function claim_arg(value)
   local claim = decode_arg(cmsgpack.unpack, value, 'claim')
   for name, given in pairs(claim) do
     local rule = CLAIM_RULES[name]
-    check(rule, 'claim', 'must be a map of the fields that it knows')
-    check(rule.holds(given), name, rule.what)
+    if not rule then check(false, 'claim', 'must be a map of the fields that it knows') end
+    if not rule.holds(given) then check(false, name, rule.what) end
   end
-  for _, name in ipairs(CLAIM_NEEDS) do check(claim[name] ~= nil, name, 'is missing') end
-  claim.any_of, claim.excluded = demand_arg(claim.demand), word_set(claim.exclude)
-  if claim.exclude == '' then claim.exclude = nil end
+  for i = 1, #CLAIM_NEEDS do
+    if claim[CLAIM_NEEDS[i]] == nil then check(false, CLAIM_NEEDS[i], 'is missing') end
+  end
+  claim.any_of, claim.excluded = demand_arg(claim.demand), claim.exclude and word_set(claim.exclude) or NOBODY
+  claim.digest, claim.pool, claim.fallback = claim.digest or '-', claim.pool or '', claim.fallback ~= false
   return claim
 end
 
@@ -95,40 +122,49 @@ end
 
 local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 
--- job_fields: what a job needs besides its claim; what is left out has the default that this library names.
+-- What a job needs besides its claim; what is left out has the default that this library names.
 local JOB_OPTIONS = { 'payload', 'ack_ms', 'timeout_ms', 'max_attempts', 'retry_failed', 'priority', 'deliver', 'session',
   'affinity', 'exclude', 'languages', 'wait_ms' }
 
-local function job_create(S, claim)
-  local written = { 'tenant', claim.tenant, 'demand', claim.demand, 'digest', claim.digest,
-    'created_at_ms', number_text(S.time_ms) }
-  if claim.pool ~= '' then written[#written + 1], written[#written + 2] = 'asked_pool', claim.pool end
-  if claim.fallback == false then written[#written + 1], written[#written + 2] = 'fallback', '0' end
-  for _, name in ipairs(JOB_OPTIONS) do
-    if claim[name] then
-      written[#written + 1] = name
-      written[#written + 1] = claim[name]
+-- job_create: put the fields that a new job has from its claim behind the first count of those that are written
+local function job_create(S, claim, written, count)
+  written[count + 1], written[count + 2], written[count + 3], written[count + 4] = 'tenant', claim.tenant, 'demand',
+    claim.demand
+  written[count + 5], written[count + 6], count = 'created_at_ms', S.time_text, count + 6
+  if claim.digest ~= '-' then
+    written[count + 1], written[count + 2], count = 'digest', claim.digest, count + 2
+  end
+  if claim.pool ~= '' then
+    written[count + 1], written[count + 2], count = 'asked_pool', claim.pool, count + 2
+  end
+  if claim.fallback == false then
+    written[count + 1], written[count + 2], count = 'fallback', '0', count + 2
+  end
+  for i = 1, #JOB_OPTIONS do
+    local value = claim[JOB_OPTIONS[i]]
+    if value then
+      written[count + 1], written[count + 2], count = JOB_OPTIONS[i], value, count + 2
     end
   end
-  return written
+  return count
 end
 
--- claim_write: give the job a slot on the node: lease, fence, delivery, in that one step.
-local function claim_write(S, claim, node, written)
+-- claim_write: give the job, which is new or exists, a slot on the node: lease, fence, delivery, in that one step.
+local function claim_write(S, claim, node, new)
   local P, id, fence = S.P, claim.id, unique_number(S, claim.last_fence)
   local ack_ms, attempt = tonumber(claim.ack_ms) or ACK_MS, (claim.attempt or 0) + 1
-  lease_put(S, node.id, id, number_text(S.now + ack_ms))
-  if claim.deliver ~= 'direct' then
-    written[#written + 1] = 'entry'
-    written[#written + 1] = redis.call('XADD', inbox_key(P, node.id), '*', 'kind', 'job', 'job', id, 'fence', fence)
-  end
   local lease_expires_at_ms = number_text(S.time_ms + ack_ms)
-  local count = #written
-  for i, word in ipairs({ 'state', 'claimed', 'node', node.id, 'incarnation', node.incarnation, 'pool', node.pool,
-    'fence', fence, 'attempt', attempt, 'lease_expires_at_ms', lease_expires_at_ms }) do
-    written[count + i] = word
+  lease_put(S, node.id, id, number_text(S.now + ack_ms))
+  -- the nils make room for the fields to come: a table that grows is copied each time
+  local written, count = { 'state', 'claimed', 'node', node.id, 'incarnation', node.incarnation, 'pool', node.pool,
+    'fence', fence, 'attempt', attempt, 'lease_expires_at_ms', lease_expires_at_ms,
+    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil }, 14
+  if claim.deliver ~= 'direct' then
+    written[15], written[16], count = 'entry',
+      redis.call('XADD', inbox_key(P, node.id), '*', 'kind', 'job', 'job', id, 'fence', fence), 16
   end
-  redis.call('HSET', job_key(P, id), unpack(written))
+  if new then count = job_create(S, claim, written, count) end
+  redis.call('HSET', job_key(P, id), unpack(written, 1, count))
   if claim.session and claim.affinity then
     redis.call('SET', session_key(S, claim), node.id, 'PX',
       claim.affinity == 'sticky' and SESSION_STICKY_MS or SESSION_SPREAD_MS)
@@ -137,5 +173,6 @@ local function claim_write(S, claim, node, written)
     redis.call('SREM', P .. ':free', node.id)
     node_changed(S, node.id)
   end
-  return reply('placed', id, node.id, node.endpoint, node.pool, fence, attempt, lease_expires_at_ms)
+  return { 'placed', id, node.id, node.endpoint, node.pool, fence, attempt, lease_expires_at_ms,
+    claim.looked or 0, claim.loads or false, node.used, node.slots }
 end

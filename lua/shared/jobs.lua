@@ -84,7 +84,7 @@ end
 -- job_end: the job's last state, kept for an hour for those who ask (counted from the confirmation, if one is owed).
 local function job_end(S, job, state, reason, result)
   local key = job_key(S.P, job.id)
-  redis.call('HSET', key, 'state', state, 'ended_at_ms', number_text(S.time_ms), 'reason', reason, 'result', result)
+  redis.call('HSET', key, 'state', state, 'ended_at_ms', S.time_text, 'reason', reason, 'result', result)
   redis.call('HDEL', key, 'entry')
   if (tonumber(job.lingering) or 0) == 0 then redis.call('PEXPIRE', key, JOB_KEPT_MS) end
   event(S, 'job_' .. state, 'job', job.id, 'tenant', job.tenant, 'node', job.node or '', 'reason', reason)

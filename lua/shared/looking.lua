@@ -7,10 +7,10 @@ local function pick(S, claim, order, ids, best)
     local id = ids[(S.time_us + i) % count + 1]
     if S.budget <= 0 or found == 16 then break end
     if not claim.excluded[id] then
-      local candidate = consider(S, claim, order, id, nil, nil, redis.call('ZSCORE', S.P .. ':nodes', id))
+      local candidate = consider(S, claim, order, id)
       if candidate then
         found = found + 1
-        if better(candidate, best) then best = candidate end
+        if not best or candidate.score < best.score then best = candidate end
       end
     end
   end

@@ -29,9 +29,13 @@ end
 -- pool_config: pools by name; their names by priority; limits, the fleet's default of each resource; language_pools, false
 -- where they are off; weights of tenants in the queues.
 local function pool_config(S)
+  if S.config and S.config.version == S.config_version then return S.config end
   local name = S.P .. (S.epoch or '') .. ':' .. S.config_version
-  if S.epoch and pool_cache.name == name then return pool_cache end
-  local config = { name = name, pools = {}, orders = {}, order_count = 0, limits = {},
+  if S.epoch and pool_cache.name == name then
+    S.config = pool_cache
+    return pool_cache
+  end
+  local config = { name = name, version = S.config_version, pools = {}, orders = {}, order_count = 0, limits = {},
     language_pools = false, weights = {} }
   local stored = redis.call('HGETALL', S.P .. ':pools')
   for i = 1, #stored, 2 do config.pools[stored[i]] = pool_filled(cjson.decode(stored[i + 1])) end
@@ -41,7 +45,7 @@ local function pool_config(S)
   for i, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do config.limits[resource] = tonumber(held[i] or LOAD_MAX) end
   if held[4] then config.language_pools = cjson.decode(held[4]) end
   if held[5] then config.weights = cjson.decode(held[5]) end
-  pool_cache = config
+  pool_cache, S.config = config, config
   return config
 end
 
@@ -66,14 +70,14 @@ local function pool_speaks(pool, languages)
   return languages ~= ''
 end
 
--- pool_order: the pools for a request, best first, with .rank by name: the named pool or the tenant's by priority
+-- pool_order: the pools for a request, best first, with .rank by name and .pack by rank: the named pool or the tenant's by priority
 -- then name; then fallbacks, breadth first. Nil where the named pool is unknown or does not serve the tenant.
 local function pool_order(S, tenant, named, fallback, languages)
   local config = pool_config(S)
   if not config.language_pools then languages = '' end
   local cached = tenant .. ' ' .. named .. (fallback and ' + ' or ' - ') .. languages
   if config.orders[cached] then return config.orders[cached] end
-  local order, pools = { rank = {}, config_version = S.config_version }, config.pools
+  local order, pools = { rank = {}, pack = {}, config_version = S.config_version }, config.pools
   if named ~= '' then
     pool_add(order, pools, named, tenant)
     if #order == 0 then return nil end
@@ -87,6 +91,7 @@ local function pool_order(S, tenant, named, fallback, languages)
     for _, name in ipairs(pools[order[at]].fallback) do pool_add(order, pools, name, tenant) end
     at = at + 1
   end
+  for rank, name in ipairs(order) do order.pack[rank] = pools[name].strategy == 'pack' end
   -- tenants come from outside: the memory of their orders is bounded
   if config.order_count >= 1000 then config.orders, config.order_count = {}, 0 end
   config.orders[cached], config.order_count = order, config.order_count + 1

@@ -15,23 +15,24 @@ local function node_lose(S, node)
   event(S, 'node_lost', 'node', node.id, 'incarnation', node.incarnation)
 end
 
+local function paused_since(S) return tonumber(redis.call('HGET', S.P, 'paused_ms') or nil) end
+
 -- mass_lapse: more than half of at least ten nodes lapsed at once. That is rather the network than the nodes: for half a
 -- minute they are neither lost nor given jobs.
 local function mass_lapse(S)
-  local now = number_text(S.now)
+  local now, paused_ms = number_text(S.now), paused_since(S)
   local known = redis.call('ZCARD', S.P .. ':nodes') - redis.call('ZCARD', S.P .. ':lost')
   local lapsed = redis.call('ZCOUNT', S.P .. ':nodes', '-inf', now) - redis.call('ZCOUNT', S.P .. ':lost', '-inf', now)
   if known < MASS_LEAST or lapsed * 2 <= known then
-    if S.paused_ms then redis.call('HDEL', S.P, 'paused_ms') end
-    S.paused_ms = nil
+    if paused_ms then redis.call('HDEL', S.P, 'paused_ms') end
     return false
   end
-  if not S.paused_ms then
-    S.paused_ms = S.now
+  if not paused_ms then
+    paused_ms = S.now
     redis.call('HSET', S.P, 'paused_ms', now)
     event(S, 'reaping_paused', 'lapsed', lapsed, 'nodes', known)
   end
-  return S.now - S.paused_ms < MASS_PAUSE_MS
+  return S.now - paused_ms < MASS_PAUSE_MS
 end
 
 -- node_lapse: a node that was met after its heartbeat lapsed takes no job, and is lost unless too many are.
@@ -44,7 +45,7 @@ local function reap_nodes(S, max)
   local due, lost = redis.call('ZRANGEBYSCORE', S.P .. ':nodes', '-inf', number_text(S.now), 'LIMIT', 0, max), 0
   -- a removal touches every capability's set, so a turn is bounded by these and not by nodes alone
   -- asked also with nothing due: a pause that is over must not count as one of the next
-  local budget, paused = 1000, (#due > 0 or S.paused_ms) and mass_lapse(S)
+  local budget, paused = 1000, (#due > 0 or paused_since(S)) and mass_lapse(S)
   for _, id in ipairs(due) do
     if budget <= 0 then break end
     local node = node_read(S, id)

@@ -21,7 +21,7 @@ local function claim_again(S, job, avoid)
 end
 
 local function place_again(S, job, claim, node)
-  local answer = claim_write(S, claim, node, {})
+  local answer = claim_write(S, claim, node)
   event(S, 'job_placed', 'job', job.id, 'tenant', job.tenant, 'node', node.id, 'pool', node.pool,
     'attempt', answer[7], 'fence', answer[6])
 end

@@ -9,16 +9,14 @@ local function job_key(P, job) return P .. ':job:' .. job end
 -- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key.
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
 local function shard_open(P)
-  local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version',
-    'structure_version', 'reaped_ms', 'version', 'paused_ms')
+  local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version', 'structure_version')
   local time = redis.call('TIME')
   local S = {
     P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),
     config_version = meta[4] or '0', structure_version = meta[5] or '0',
-    reaped_ms = tonumber(meta[6] or 0), version = tonumber(meta[7] or 0),
-    paused_ms = meta[8] and tonumber(meta[8]) or nil,
   }
   S.time_ms = math.floor(S.time_us / 1000)
+  S.time_text = number_text(S.time_ms)
   local clock, seen = tonumber(meta[2]), tonumber(meta[3])
   if not clock then
     S.now, S.clock_due = S.time_ms, true
@@ -36,11 +34,13 @@ end
 local function shard_write(S)
   if not S.epoch then
     S.epoch = string.sub(redis.sha1hex(S.P .. number_text(S.time_us)), 1, 16)
-    redis.call('HSET', S.P, 'abi', ABI, 'revision', REVISION, 'shards', 1, 'version', 0,
-      'structure_version', 0, 'config_version', 0, 'epoch', S.epoch)
+    -- what every call reads stands in front: a small hash is searched from there
+    redis.call('HSET', S.P, 'epoch', S.epoch, 'clock', number_text(S.now), 'clock_seen_at_ms', S.time_text,
+      'config_version', 0, 'structure_version', 0, 'version', 0, 'abi', ABI, 'revision', REVISION, 'shards', 1)
+    S.clock_due = false
   end
   if S.clock_due then
-    redis.call('HSET', S.P, 'clock', number_text(S.now), 'clock_seen_at_ms', number_text(S.time_ms))
+    redis.call('HSET', S.P, 'clock', number_text(S.now), 'clock_seen_at_ms', S.time_text)
     S.clock_due = false
   end
 end

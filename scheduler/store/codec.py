@@ -86,20 +86,24 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
     demand = request.demand
     claim: dict[str, object] = {
         "id": request.id,
-        "digest": request.digest,
         "tenant": demand.tenant,
         "demand": demand.text,
-        "pool": demand.pool or "",
-        "fallback": demand.fallback,
-        "exclude": " ".join(sorted(request.exclude)),
         "nodes": shortlist.nodes,
         "structures": shortlist.structures,
         "ranks": shortlist.ranks,
         "config_version": str(shortlist.config_version),
         "structure_version": str(shortlist.structure_version),
     }
+    if request.digest != "-":
+        claim["digest"] = request.digest
+    if demand.pool:
+        claim["pool"] = demand.pool
+    if not demand.fallback:
+        claim["fallback"] = False
     if demand.languages:
         claim["languages"] = " ".join(demand.languages)
+    if request.exclude:
+        claim["exclude"] = " ".join(sorted(request.exclude))
     if not shortlist.offered:
         claim["offered"] = False
     if not shortlist.look:
@@ -110,15 +114,14 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         claim["payload"] = request.payload
     if request.deliver != "inbox":
         claim["deliver"] = request.deliver
-    for name, default in (
-        ("priority", PRIORITY),
-        ("ack_ms", ACK_MS),
-        ("timeout_ms", TIMEOUT_MS),
-        ("max_attempts", MAX_ATTEMPTS),
-    ):
-        value = getattr(request, name)
-        if value != default:
-            claim[name] = value
+    if request.priority != PRIORITY:
+        claim["priority"] = request.priority
+    if request.ack_ms != ACK_MS:
+        claim["ack_ms"] = request.ack_ms
+    if request.timeout_ms != TIMEOUT_MS:
+        claim["timeout_ms"] = request.timeout_ms
+    if request.max_attempts != MAX_ATTEMPTS:
+        claim["max_attempts"] = request.max_attempts
     if request.wait_ms:
         claim["wait_ms"] = request.wait_ms
     if request.retry_failed:
