@@ -55,7 +55,7 @@ local ID, TOKEN, FLAG = remembered(text_rule(64, '^%w[%w._-]*$')), text_rule(128
 local VERSION, DURATION_MS = text_rule(16, '^%d+$'), whole_rule(1, 86400000)
 local CLAIM_NEEDS = { 'id', 'tenant', 'demand', 'config_version', 'structure_version', 'nodes', 'structures', 'ranks' }
 local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = text_rule(128, '^%S+$'), tenant = ID,
-  demand = text_rule(300000), pool = ID, fallback = FLAG,
+  demand = text_rule(300000), pool = remembered(text_rule(64, '^[%w._-]*$')), fallback = FLAG,
   languages = remembered(text_rule(1024, '^[%w -]*$')), exclude = text_rule(4160),
   config_version = VERSION, structure_version = VERSION, nodes = texts_rule(64),
   structures = texts_rule(16), ranks = ranks_rule(1000000), offered = FLAG, look = FLAG, last = FLAG,

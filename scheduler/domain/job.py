@@ -1,8 +1,9 @@
 """A job as its submitter asks for it, and what is told of it afterwards."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
+
+import msgspec
 
 from scheduler.domain.demand import Demand
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
@@ -31,8 +32,7 @@ class JobState(StrEnum):
         return self not in (JobState.PENDING, JobState.CLAIMED, JobState.RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
-class JobRequest:
+class JobRequest(msgspec.Struct, frozen=True, gc=False):
     """One job to place. `digest` identifies the request's content: the same id with another digest is refused."""
 
     id: JobId
@@ -51,8 +51,7 @@ class JobRequest:
     retry_failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, gc=False):
     """A job on its node. `lease_expires_at_ms` is wall-clock time, for people; Redis's shard clock decides."""
 
     job: JobId

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from scheduler.domain.ids import NodeId
 from scheduler.domain.job import JobRequest
+from scheduler.domain.node import Node
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.mirror import Mirror
@@ -18,6 +20,7 @@ from scheduler.placement.snapshot import Snapshot
 from scheduler.store.codec import Again, Answer, Crowded, Exists, Placed, Refused, Shortlist, Waiting
 
 PAGE = 256
+_WITHOUT_LOADS = (Exists, str)
 _RETRY_AFTER_MS = {
     RefusalClass.OVERLOADED: 1_000,
     RefusalClass.UNAVAILABLE: 3_000,
@@ -25,8 +28,7 @@ _RETRY_AFTER_MS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, gc=False):
     """A placed job with what is known of how it came about; `conflict`: the whole shortlist was stale.
 
     `regret` is how much fuller the chosen node was than the best of the shortlist, by their true loads from 0 to 1.
@@ -40,8 +42,7 @@ class Placement:
     regret: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Nothing was placed. Counts and their age are the snapshot's; `retry_after_ms` 0 means: do not ask again."""
 
     refusal: RefusalClass
@@ -50,8 +51,17 @@ class Refusal:
     retry_after_ms: int
 
 
-Corrections = Placed | Refused | Again | Waiting | Crowded
 Verdict = Placement | Exists | Refusal | Waiting | Crowded | Literal["differs", "denied"]
+
+
+class _Proposal(msgspec.Struct, frozen=True, gc=False):
+    """What was shown to Redis for one request, and what it said."""
+
+    snapshot: Snapshot
+    eligible: Eligible
+    candidates: Candidates
+    nodes: list[Node]
+    answer: Answer
 
 
 class Dispatcher:
@@ -68,18 +78,33 @@ class Dispatcher:
 
     async def place(self, request: JobRequest) -> Verdict:
         """Claim until Redis has decided. Past the deadline: ServerUnavailable, and the same id may be sent again."""
-        failure: Exception | None = None
+        # the batcher keeps the deadline of a claim: nearly every request ends here, and needs no timer of its own
+        deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
+        proposal: _Proposal | None = None
+        failure: ServerUnavailable | None = None
         try:
-            async with asyncio.timeout(self._deadline_ms / 1000):
+            proposal = await self._propose(request)
+            if type(proposal.answer) is Placed:
+                return self._placement(proposal, proposal.answer)
+        except ServerUnavailable as error:
+            failure = error
+        return await self._go_on(request, proposal, failure, deadline)
+
+    async def _go_on(
+        self, request: JobRequest, proposal: _Proposal | None, failure: ServerUnavailable | None, deadline: float
+    ) -> Verdict:
+        try:
+            async with asyncio.timeout_at(deadline):
                 pause = 0.01
                 while True:
                     try:
-                        verdict = await self._attempt(request)
+                        verdict = await self._settle(request, proposal or await self._propose(request))
                     except ServerUnavailable as error:
                         # the claim may have been made: its id makes the next try find it
                         failure, verdict = error, None
                     if verdict is not None:
                         return verdict
+                    proposal = None
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 0.2)
         except TimeoutError:
@@ -87,28 +112,24 @@ class Dispatcher:
                 str(failure or f"no decision within {self._deadline_ms} ms: the fleet changes too fast to look at")
             ) from failure
 
-    async def _attempt(self, request: JobRequest) -> Verdict | None:
+    async def _propose(self, request: JobRequest) -> _Proposal:
         snapshot = self._mirror.snapshot
         eligible = self._compiled.get(snapshot, request.demand)
         candidates = select(snapshot, eligible, self._d, request.exclude, self._rng)
-        answer = await self._claim(request, snapshot, candidates, offered=bool(eligible.tiers))
+        return await self._claim(request, snapshot, eligible, candidates, offered=bool(eligible.tiers))
+
+    async def _settle(self, request: JobRequest, proposal: _Proposal) -> Verdict | None:
+        """The verdict that an answer means; None where the request must be proposed again."""
+        answer = proposal.answer
         if isinstance(answer, Again) and answer.why == "look":
             # too much for Redis to look at in one call: show it every eligible node, page by page
-            answer = await self._page_through(request, snapshot, eligible)
+            proposal = await self._page_through(request, proposal)
+            answer = proposal.answer
         if isinstance(answer, Again):
             await self._mirror.refresh()
             return None
         if isinstance(answer, Placed):
-            tried = len(candidates.positions)
-            return Placement(
-                answer,
-                tried,
-                answer.looked and tried > 0,
-                self._mirror.age_ms,
-                # a pool that the snapshot does not know is of a newer configuration, and may be its first
-                answer.placement.pool in eligible.wanted.order[1:],
-                _regret(snapshot, candidates, answer),
-            )
+            return self._placement(proposal, answer)
         if isinstance(answer, Refused):
             if answer.epoch != self._mirror.snapshot.epoch:
                 # Redis was emptied since the snapshot: only the present one can say what is impossible
@@ -116,16 +137,29 @@ class Dispatcher:
             return self._refusal(request, answer)
         return answer
 
+    def _placement(self, proposal: _Proposal, answer: Placed) -> Placement:
+        tried = len(proposal.nodes)
+        return Placement(
+            answer,
+            tried,
+            answer.looked and tried > 0,
+            self._mirror.age_ms,
+            # a pool that the snapshot does not know is of a newer configuration, and may be its first
+            answer.placement.pool in proposal.eligible.wanted.order[1:],
+            _regret(proposal, answer),
+        )
+
     async def _claim(
         self,
         request: JobRequest,
         snapshot: Snapshot,
+        eligible: Eligible,
         candidates: Candidates,
         *,
         offered: bool = True,
         look: bool = True,
         last: bool = False,
-    ) -> Answer:
+    ) -> _Proposal:
         nodes = [snapshot.node(position) for position in candidates.positions]
         shortlist = Shortlist(
             [node.id for node in nodes],
@@ -137,33 +171,34 @@ class Dispatcher:
             look,
             last,
         )
-        answer = await self._batcher.claim(request, shortlist)
-        if isinstance(answer, Placed | Refused | Again | Waiting | Crowded):
-            self._correct(snapshot, candidates, answer)
-        return answer
+        proposal = _Proposal(snapshot, eligible, candidates, nodes, await self._batcher.claim(request, shortlist))
+        self._correct(proposal)
+        return proposal
 
-    def _correct(self, shown: Snapshot, candidates: Candidates, answer: Corrections) -> None:
+    def _correct(self, proposal: _Proposal) -> None:
         """Write the true loads over those of the present snapshot, the slot just taken included."""
-        current = self._mirror.snapshot
-        for position, used in zip(candidates.positions, answer.used, strict=False):
-            node = shown.node(position)
-            now_at = position if current is shown else current.positions.get(node.id)
-            if now_at is not None and (used >= 0 or current is shown):
-                taken = isinstance(answer, Placed) and node.id == answer.placement.node
-                current.free[now_at] = 0 if used < 0 else max(node.slots - used - taken, 0)
+        answer, current = proposal.answer, self._mirror.snapshot
+        if isinstance(answer, _WITHOUT_LOADS):
+            return
+        same = current is proposal.snapshot
+        taken_on = answer.placement.node if isinstance(answer, Placed) else None
+        for position, node, used in zip(proposal.candidates.positions, proposal.nodes, answer.used, strict=False):
+            now_at = position if same else current.positions.get(node.id)
+            if now_at is not None and (used >= 0 or same):
+                current.free[now_at] = 0 if used < 0 else max(node.slots - used - (node.id == taken_on), 0)
 
-    async def _page_through(self, request: JobRequest, snapshot: Snapshot, eligible: Eligible) -> Answer:
+    async def _page_through(self, request: JobRequest, looked: _Proposal) -> _Proposal:
+        snapshot, eligible, proposal = looked.snapshot, looked.eligible, looked
         skip = excluded_positions(snapshot, request.exclude)
         everyone = [(p, tier.rank) for tier in eligible.tiers for p in tier.positions if p not in skip]
-        answer: Answer = Again("look", [])
         for start in range(0, max(len(everyone), 1), PAGE):
             page = everyone[start : start + PAGE]
             candidates = Candidates([p for p, _ in page], [rank for _, rank in page])
             last = start + PAGE >= len(everyone)
-            answer = await self._claim(request, snapshot, candidates, look=False, last=last)
-            if not (isinstance(answer, Again) and answer.why == "page"):
-                return answer
-        return answer
+            proposal = await self._claim(request, snapshot, eligible, candidates, look=False, last=last)
+            if not (isinstance(proposal.answer, Again) and proposal.answer.why == "page"):
+                break
+        return proposal
 
     def _refusal(self, request: JobRequest, answer: Refused) -> Refusal:
         found = self._breakdown(request)
@@ -187,14 +222,14 @@ class Dispatcher:
         return found
 
 
-def _regret(snapshot: Snapshot, candidates: Candidates, answer: Placed) -> float:
+def _regret(proposal: _Proposal, answer: Placed) -> float:
     """What keeping off the session's last node or a stale shortlist cost in balance; a pool that packs wants none.
 
     0 on the session's own node: there Redis looks at no shortlist.
     """
-    pool = snapshot.pools.get(answer.placement.pool)
-    if pool is None or pool.strategy == "pack":
+    pool = proposal.snapshot.pools.get(answer.placement.pool)
+    if answer.load == 0 or pool is None or pool.strategy == "pack":
         return 0.0
-    pairs = zip(candidates.positions, answer.used, strict=False)
-    loads = [used / snapshot.node(position).slots for position, used in pairs if used >= 0]
+    pairs = zip(proposal.nodes, answer.used, strict=False)
+    loads = [used / node.slots for node, used in pairs if used >= 0]
     return max(answer.load - min(loads, default=answer.load), 0.0)

@@ -44,7 +44,7 @@ class Engine:
         self.functions = Functions(self._client, shard, self.library)
         self.views = Views(self._client, shard)
         self.mirror = Mirror(self.functions, settings.refresh_ms)
-        self._batcher = ClaimBatcher(self.functions)
+        self._batcher = ClaimBatcher(self.functions, settings.deadline_ms)
         self._dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -165,16 +166,25 @@ def offered_in(body: RegisterBody | HeartbeatBody) -> tuple[Token, ...]:
     return offered(body.capabilities or (), body.services or ())
 
 
+@lru_cache(1024)
+def _demand(
+    tenant: Tenant,
+    requires: tuple[str, ...],
+    services: tuple[str, ...],
+    src: str | None,
+    tgt: str | None,
+    pool: PoolName | None,
+    *,
+    fallback: bool,
+) -> Demand:
+    return demand_from(tenant, requires=requires, services=services, src=src, tgt=tgt, pool=pool, fallback=fallback)
+
+
 def demand_in(body: JobBody, tenant: Tenant) -> Demand:
-    return demand_from(
-        tenant,
-        requires=body.requires or (),
-        services=body.services or (),
-        src=body.src,
-        tgt=body.tgt,
-        pool=None if body.pool is None else PoolName(body.pool),
-        fallback=body.fallback,
-    )
+    """The body's demand; few are asked for again and again, so each is made once."""
+    pool = None if body.pool is None else PoolName(body.pool)
+    asked = (tuple(body.requires or ()), tuple(body.services or ()), body.src, body.tgt, pool)
+    return _demand(tenant, *asked, fallback=body.fallback)
 
 
 def _digest(body: JobBody, demand: Demand, payload: str | None) -> str:
@@ -193,7 +203,7 @@ def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
     demand = demand_in(body, tenant)
     payload = None if isinstance(body.payload, UnsetType) else payload_text(body.payload, packed=packed)
     if body.id is None:
-        job, digest = JobId(f"0.{secrets.token_urlsafe(16)}"), "-"
+        job, digest = JobId(f"0.{secrets.token_hex(16)}"), "-"
     else:
         job, digest = JobId(f"{tenant}:{body.id}"), _digest(body, demand, payload)
     return JobRequest(

@@ -1,9 +1,9 @@
 """What goes over the wire between our Python and our Lua: claims out, answers and mirror pages in."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgpack
+import msgspec
 
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS, JobRequest, JobState, Placement
@@ -11,8 +11,7 @@ from scheduler.domain.reason import RefusalClass
 from scheduler.errors import ServerUnavailable
 
 
-@dataclass(frozen=True, slots=True)
-class Shortlist:
+class Shortlist(msgspec.Struct, frozen=True, gc=False):
     """What a replica proposes for one claim: nodes with the structure and pool rank its snapshot knew."""
 
     nodes: list[NodeId]
@@ -25,8 +24,7 @@ class Shortlist:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """The job has a slot. `looked` is set where the whole shortlist was stale; `used` corrects the snapshot.
 
     `load` is what the chosen node had used of its slots before, from 0 to 1.
@@ -38,15 +36,13 @@ class Placed:
     load: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
+class Exists(msgspec.Struct, frozen=True, gc=False):
     """The same id and content was claimed before; node is None while it has none."""
 
     placement: Placement
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """Redis looked completely. `refusal` is None where the class is for the snapshot to say."""
 
     refusal: RefusalClass | None
@@ -54,24 +50,21 @@ class Refused:
     epoch: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True, gc=False):
     """The look was not complete: go on within the deadline."""
 
     why: str
     used: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """The job has no slot yet: it is pending, and is served as soon as a node can take it."""
 
     job: JobId
     used: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Crowded:
+class Crowded(msgspec.Struct, frozen=True, gc=False):
     """It would have waited, but too many do: `limit` says of what there are too many (demands, jobs, tenant)."""
 
     limit: str
@@ -79,6 +72,10 @@ class Crowded:
 
 
 Answer = Placed | Exists | Refused | Again | Waiting | Crowded | Literal["differs", "denied"]
+
+
+# one for all: each has a buffer of its own, which is dear to make
+_PACKER = msgpack.Packer(use_bin_type=False)
 
 
 def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
@@ -126,7 +123,7 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         claim["wait_ms"] = request.wait_ms
     if request.retry_failed:
         claim["retry_failed"] = 1
-    return msgpack.packb(claim, use_bin_type=False)
+    return _PACKER.pack(claim)
 
 
 def _placement(job: JobId, state: JobState, fields: list[Any]) -> Placement:
@@ -167,8 +164,7 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
             raise ServerUnavailable(f"job_claim answered {word!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorPage:
+class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list]."""
 
     epoch: str

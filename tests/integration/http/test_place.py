@@ -29,7 +29,7 @@ async def test_ids_made_here_carry_the_shard_and_differ(speak: Speaker) -> None:
     await speak.register("n1")
     ids = {(await speak("POST", "/v1/jobs", JOB)).body["job"]["id"] for _ in range(4)}
     assert len(ids) == 4
-    assert all(name.startswith("0.") and len(name) == 24 for name in ids)
+    assert all(name.startswith("0.") and len(name) == 34 for name in ids)
 
 
 async def test_the_same_id_and_body_again_answers_200_with_the_same_placement(speak: Speaker) -> None:
