@@ -10,6 +10,8 @@ Row = Callable[[Plan], Iterator[Figure]]
 
 ROWS: dict[str, tuple[str, str]] = {
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
+    "e": ("selection at 100 and 100,000 nodes", "scheduler.bench.selection:run"),
+    "f": ("the mirror at 100,000 nodes", "scheduler.bench.refresh:run"),
 }
 
 

@@ -1,25 +1,28 @@
-"""Demands compiled against a snapshot's structure: which nodes could ever take such a job, pool by pool."""
+"""Demands compiled against a snapshot's shapes: which nodes could ever take such a job, pool by pool."""
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.domain.demand import Demand
 from scheduler.domain.ids import PoolName
-from scheduler.domain.pool import Strategy, pool_order
+from scheduler.domain.node import Shape
+from scheduler.domain.pool import Pool, Strategy, pool_order
 from scheduler.placement.filters import Wanted, shape_obstacle
+from scheduler.placement.joined import Joined
 from scheduler.placement.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """The eligible nodes whose best pool this is; `ceiling` is the largest number of slots among them.
+    """The eligible nodes whose best pool this is; `ceiling` is the largest number of slots among them, or above it.
 
     `front` changes in place: the fullest nodes that draws of a `pack` pool have met. `d` None: the replica's own.
     """
 
     pool: PoolName
     rank: int
-    positions: list[int]
+    positions: Joined
     ceiling: int
     strategy: Strategy = "spread"
     d: int | None = None
@@ -28,10 +31,17 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
-    """A compiled demand; holds while the snapshot's structure and pool configuration stay as they are."""
+    """A compiled demand, by shapes: it costs the same for one node of a shape as for 100,000.
+
+    `ranks` has the shapes that fit, each with the rank of its best pool. It holds for snapshots of the same `stamp`
+    and `pools`; to later ones it follows by the shapes that moved.
+    """
 
     wanted: Wanted
+    ranks: dict[Shape, int]
     tiers: tuple[Tier, ...]
+    stamp: object
+    pools: Mapping[PoolName, Pool]
 
 
 def wanted_by(snapshot: Snapshot, demand: Demand) -> Wanted:
@@ -41,38 +51,63 @@ def wanted_by(snapshot: Snapshot, demand: Demand) -> Wanted:
 
 
 def compile_demand(snapshot: Snapshot, demand: Demand) -> Eligible:
-    """Work for each distinct shape, plus a copy of the matching positions; never done per request."""
+    """Work for each distinct shape; never done per request."""
     wanted = wanted_by(snapshot, demand)
-    order = wanted.order
-    by_rank: dict[int, list[int]] = {}
-    for shape, positions in snapshot.members.items():
+    ranks = _ranked(wanted, snapshot.members)
+    tiers = tuple(_tier(snapshot, wanted, ranks, rank) for rank in sorted(set(ranks.values())))
+    return Eligible(wanted, ranks, tiers, snapshot.stamp, snapshot.pools)
+
+
+def followed(eligible: Eligible, snapshot: Snapshot) -> Eligible:
+    """The same demand for a later snapshot: work for each shape that moved; where these are not known, for all."""
+    shapes = snapshot.moved_since(eligible.stamp) if eligible.pools is snapshot.pools else None
+    if shapes is None:
+        return compile_demand(snapshot, eligible.wanted.demand)
+    before, wanted = eligible.ranks, eligible.wanted
+    touched = {before[shape] for shape in shapes if shape in before}
+    come = _ranked(wanted, (shape for shape in shapes if shape in snapshot.members and shape not in before))
+    ranks = before
+    if come or touched:
+        ranks = {shape: rank for shape, rank in before.items() if shape in snapshot.members} | come
+    touched.update(come.values())
+    known = {tier.rank: tier for tier in eligible.tiers}
+    tiers = tuple(
+        _tier(snapshot, wanted, ranks, rank) if rank in touched else known[rank]
+        for rank in sorted(set(ranks.values()))
+    )
+    return Eligible(wanted, ranks, tiers, snapshot.stamp, snapshot.pools)
+
+
+def _ranked(wanted: Wanted, shapes: Iterable[Shape]) -> dict[Shape, int]:
+    """The shapes that fit, each with the rank of its best pool."""
+    ranks: dict[Shape, int] = {}
+    for shape in shapes:
         if shape_obstacle(wanted, shape) is None:
-            rank = next(rank for rank, pool in enumerate(order, 1) if pool in shape.pools)
-            by_rank.setdefault(rank, []).extend(positions)
-    tiers: list[Tier] = []
-    for rank, found in sorted(by_rank.items()):
-        name = order[rank - 1]
-        pool, ceiling = snapshot.pools[name], max(snapshot.node(p).slots for p in found)
-        tiers.append(Tier(name, rank, found, ceiling, pool.strategy, pool.d))
-    return Eligible(wanted, tuple(tiers))
+            ranks[shape] = next(rank for rank, pool in enumerate(wanted.order, 1) if pool in shape.pools)
+    return ranks
+
+
+def _tier(snapshot: Snapshot, wanted: Wanted, ranks: dict[Shape, int], rank: int) -> Tier:
+    shapes = [shape for shape, own in ranks.items() if own == rank]
+    name = wanted.order[rank - 1]
+    pool, ceiling = snapshot.pools[name], max(snapshot.ceilings[shape] for shape in shapes)
+    return Tier(name, rank, Joined(snapshot.members[shape] for shape in shapes), ceiling, pool.strategy, pool.d)
 
 
 class Compiled:
-    """The most recently used compiled demands; one whose structure is out of date is compiled anew."""
+    """The most recently used compiled demands; each follows the snapshot when it is asked for."""
 
     def __init__(self, capacity: int = 256) -> None:
         self._capacity = capacity
-        self._known: OrderedDict[Demand, tuple[tuple[str, int, int], Eligible]] = OrderedDict()
+        self._known: OrderedDict[Demand, Eligible] = OrderedDict()
 
     def get(self, snapshot: Snapshot, demand: Demand) -> Eligible:
-        basis = (snapshot.epoch, snapshot.structure_version, snapshot.config_version)
         known = self._known.get(demand)
-        if known is not None and known[0] == basis:
-            self._known.move_to_end(demand)
-            return known[1]
-        eligible = compile_demand(snapshot, demand)
-        self._known[demand] = (basis, eligible)
+        if known is None:
+            known = self._known[demand] = compile_demand(snapshot, demand)
+            if len(self._known) > self._capacity:
+                self._known.popitem(last=False)
+        elif known.stamp is not snapshot.stamp or known.pools is not snapshot.pools:
+            known = self._known[demand] = followed(known, snapshot)
         self._known.move_to_end(demand)
-        if len(self._known) > self._capacity:
-            self._known.popitem(last=False)
-        return eligible
+        return known

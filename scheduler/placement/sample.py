@@ -1,10 +1,12 @@
 """The random draw of candidates in proportion to their free slots; its cost does not grow with the fleet."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from random import Random
 
 from scheduler.domain.node import Node
 from scheduler.placement.eligible import Tier
+from scheduler.placement.joined import Joined
 
 _SMALL = 16
 _TRIES = 48
@@ -19,15 +21,19 @@ def sample(tier: Tier, free: Sequence[int], d: int, skip: frozenset[int], rng: R
     are free the draw gives up and takes the next free nodes from a random start on; it may return fewer than d.
     """
     positions = tier.positions
-    if len(positions) <= _SMALL:
-        positions = [p for p in positions if free[p] > 0 and p not in skip]
-        if len(positions) <= d:
-            rng.shuffle(positions)
-            return positions
-    drawn: list[int] = []
-    count, ceiling, random = len(positions), tier.ceiling, rng.random
+    count, drawn = len(positions), list[int]()
+    if count <= _SMALL:
+        few = [p for p in positions if free[p] > 0 and p not in skip]
+        if len(few) <= d:
+            rng.shuffle(few)
+            return few
+        positions, count = Joined([tuple(few)]), len(few)
+    # what positions[i] does, without a call
+    parts, ends, ceiling, random = positions.parts, positions.ends, tier.ceiling, rng.random
     for _ in range(_TRIES):
-        position = positions[int(random() * count)]
+        index = int(random() * count)
+        part = bisect_right(ends, index)
+        position = parts[part][index - ends[part]]
         if random() * ceiling < free[position] and position not in drawn and position not in skip:
             drawn.append(position)
             if len(drawn) == d:
@@ -60,6 +66,6 @@ def fullest(
 
 def stand_ins(tier: Tier, d: int, skip: frozenset[int], rng: Random) -> list[int]:
     """Up to d positions without regard to load: where nothing seems free, Redis compares them at the truth."""
-    positions = tier.positions
-    picked = rng.sample(positions, min(d, len(positions)))
+    count = len(tier.positions)
+    picked = (tier.positions[index] for index in rng.sample(range(count), min(d, count)))
     return [p for p in picked if p not in skip]

@@ -3,16 +3,29 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from scheduler.domain.ids import NodeId, PoolName
 from scheduler.domain.node import Node, Shape
 from scheduler.domain.pool import DEFAULT_POOLS, Pool
+
+MOVES_KEPT = 64
+
+
+class Move(NamedTuple):
+    """Shapes whose members, or the most slots among them, changed between two stamps."""
+
+    before: object
+    after: object
+    shapes: frozenset[Shape]
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """Nodes by position. Positions are kept while a node is known, so compiled demands can name nodes by them.
 
+    `ceilings` has the most slots of a node of each shape, or more. `stamp` is another object after each change of
+    `members` or `ceilings`, and `moves` says what the last of these changes were.
     `free` is the only part that changes in place: each claim returns true loads, and dispatch writes them here.
     """
 
@@ -24,6 +37,9 @@ class Snapshot:
     nodes: tuple[Node | None, ...] = ()
     positions: Mapping[NodeId, int] = field(default_factory=dict)
     members: Mapping[Shape, tuple[int, ...]] = field(default_factory=dict)
+    ceilings: Mapping[Shape, int] = field(default_factory=dict)
+    stamp: object = field(default_factory=object)
+    moves: tuple[Move, ...] = ()
     free: list[int] = field(default_factory=list)
 
     @cached_property
@@ -38,6 +54,14 @@ class Snapshot:
             raise LookupError(position)
         return node
 
+    def moved_since(self, stamp: object) -> frozenset[Shape] | None:
+        """The shapes that changed since a snapshot of that stamp, or None where it is too long ago."""
+        moved: frozenset[Shape] = frozenset()
+        for move in self.moves:
+            if move.before is stamp:
+                moved, stamp = moved | move.shapes, move.after
+        return moved if stamp is self.stamp else None
+
 
 def updated(old: Snapshot, changed: Iterable[Node], removed: Iterable[NodeId]) -> Snapshot:
     """The snapshot after these nodes changed or went; costs copies of flat tuples plus work for each change."""
@@ -46,6 +70,7 @@ def updated(old: Snapshot, changed: Iterable[Node], removed: Iterable[NodeId]) -
     positions: dict[NodeId, int] | None = None
     gone: dict[Shape, set[int]] = {}
     come: dict[Shape, list[int]] = {}
+    most: dict[Shape, int] = {}
     for node_id in removed:
         position = old.positions.get(node_id)
         if position is None or (before := nodes[position]) is None:
@@ -68,27 +93,30 @@ def updated(old: Snapshot, changed: Iterable[Node], removed: Iterable[NodeId]) -
         elif (before := nodes[position]) is not None and before.shape != node.shape:
             gone.setdefault(before.shape, set()).add(position)
             come.setdefault(node.shape, []).append(position)
+        if node.slots > most.get(node.shape, old.ceilings.get(node.shape, 0)):
+            most[node.shape] = node.slots
         nodes[position], free[position] = node, node.free
-    return replace(
-        old,
-        nodes=tuple(nodes),
-        free=free,
-        positions=old.positions if positions is None else positions,
-        members=_moved(old.members, gone, come),
-    )
+    new = replace(old, nodes=tuple(nodes), free=free, positions=old.positions if positions is None else positions)
+    return _moved(new, gone, come, most) if gone or come or most else new
 
 
 def _moved(
-    members: Mapping[Shape, tuple[int, ...]], gone: dict[Shape, set[int]], come: dict[Shape, list[int]]
-) -> Mapping[Shape, tuple[int, ...]]:
-    if not gone and not come:
-        return members
-    moved = dict(members)
-    for shape in gone.keys() | come.keys():
-        left: set[int] = gone.get(shape, set())
-        kept = [position for position in moved.get(shape, ()) if position not in left] + come.get(shape, [])
-        if kept:
-            moved[shape] = tuple(kept)
-        else:
-            moved.pop(shape, None)
-    return moved
+    new: Snapshot, gone: dict[Shape, set[int]], come: dict[Shape, list[int]], most: dict[Shape, int]
+) -> Snapshot:
+    members, ceilings = dict(new.members), dict(new.ceilings)
+    shapes = frozenset(gone.keys() | come.keys() | most.keys())
+    for shape in shapes:
+        kept, left = members.get(shape, ()), gone.get(shape)
+        if left:
+            kept = tuple(position for position in kept if position not in left)
+        if not (kept := kept + tuple(come.get(shape, ()))):
+            members.pop(shape, None)
+            ceilings.pop(shape, None)
+            continue
+        members[shape] = kept
+        ceilings[shape] = (
+            max(new.node(position).slots for position in kept) if left else most.get(shape) or ceilings[shape]
+        )
+    stamp = object()
+    moves = (*new.moves, Move(new.stamp, stamp, shapes))[-MOVES_KEPT:]
+    return replace(new, members=members, ceilings=ceilings, stamp=stamp, moves=moves)
