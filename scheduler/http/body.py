@@ -4,12 +4,12 @@ import re
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.domain.ids import Tenant, checked_id
 from scheduler.errors import BadInput
-from scheduler.http.problems import JSON, MSGPACK, Problem, wants_msgpack
+from scheduler.http.problems import JSON, MSGPACK, Problem, header, wants_msgpack
 
 T = TypeVar("T")
 _DECODERS: dict[tuple[type[Any], bool], Any] = {}
@@ -19,12 +19,16 @@ _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]
 
 
 def tenant_of(request: Request) -> Tenant:
-    return Tenant(checked_id("X-Fleet-Tenant", request.headers.get("x-fleet-tenant", "default")))
+    named = header(request, b"x-fleet-tenant")
+    return Tenant("default" if named is None else checked_id("X-Fleet-Tenant", named))
 
 
 def is_packed(request: Request) -> bool:
     """Whether the body is msgpack; any other type than that and JSON is 415."""
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    kind = header(request, b"content-type")
+    if kind is None or kind == JSON:
+        return False
+    kind = kind.partition(";")[0].strip().lower()
     if kind not in {JSON, MSGPACK}:
         raise Problem(415, "Unsupported media type", f"Content-Type must be {JSON} or {MSGPACK}")
     return kind == MSGPACK
@@ -33,19 +37,24 @@ def is_packed(request: Request) -> bool:
 async def read_body(request: Request) -> bytes:
     """The whole body; 413 as soon as it is known to be over the limit."""
     limit: int = request.app.state.engine.settings.body_max_bytes
-    too_large = Problem(413, "Body too large", f"body must be at most {limit} bytes", field="body")
-    length = request.headers.get("content-length", "")
+    length = header(request, b"content-length") or ""
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
-        raise too_large
+        raise _too_large(limit)
     body = b""
-    try:
-        async for chunk in request.stream():
-            body = body + chunk if body else chunk
-            if len(body) > limit:
-                raise too_large
-    except ClientDisconnect as error:
-        raise Problem(400, "Broken body", "the body ended before its length", field="body") from error
-    return body
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "Broken body", "the body ended before its length", field="body")
+        chunk: bytes = message.get("body", b"")
+        body = body + chunk if body else chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return body
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "Body too large", f"body must be at most {limit} bytes", field="body")
 
 
 def decoded(raw: bytes | msgspec.Raw, kind: type[T], *, packed: bool) -> T:

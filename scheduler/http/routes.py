@@ -84,6 +84,9 @@ ROUTE_METHODS = {o.path: frozenset(other.method for other in OPERATIONS if other
 
 
 def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    if list(endpoints) == ["POST"]:
+        return endpoints["POST"]
+
     async def endpoint(request: Request) -> Response:
         return await endpoints["GET" if request.method == "HEAD" else request.method](request)
 
