@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 import redis
@@ -13,7 +13,7 @@ from scheduler.engine.dispatch import Placement, Refusal
 from scheduler.engine.engine import Engine
 from scheduler.errors import ServerUnavailable
 from scheduler.settings import Settings
-from scheduler.store.codec import Exists
+from scheduler.store.codec import Answer, Exists, Shortlist
 
 P = "fleet:{0}"
 
@@ -101,6 +101,26 @@ async def test_a_full_fleet_refuses_with_counts_and_a_freed_slot_is_used_at_once
     assert refused.reasons == {Reason.FULL: 1, Reason.MISSING_CAPABILITY: 1}
     await engine.functions.job_finish(held.placed.placement.job, held.placed.placement.fence, "succeeded")
     assert isinstance(await engine.place(request("0.b")), Placement)
+
+
+@pytest.mark.parametrize(("placements", "round_trips"), [(1, 1), (16, 1), (48, 3)])
+async def test_placements_of_one_turn_make_one_round_trip_for_sixteen(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, placements: int, round_trips: int
+) -> None:
+    await register(engine, "n1", slots=100)
+    await until(lambda: len(engine.mirror.snapshot.positions) == 1)
+    verdicts = await asyncio.gather(*(engine.place(request(f"0.w{i}")) for i in range(placements)))
+    assert all(isinstance(verdict, Placement) for verdict in verdicts)
+    claim, calls = engine.functions.job_claim, list[int]()
+
+    async def counted(claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
+        calls.append(len(claims))
+        return await claim(claims)
+
+    monkeypatch.setattr(engine.functions, "job_claim", counted)
+    await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(placements)))
+    assert len(calls) == round_trips
+    assert sum(calls) == placements
 
 
 async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, client: redis.Redis) -> None:
