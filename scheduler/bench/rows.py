@@ -9,6 +9,8 @@ from scheduler.bench.stage import Plan
 Row = Callable[[Plan], Iterator[Figure]]
 
 ROWS: dict[str, tuple[str, str]] = {
+    "a": ("placements over HTTP beside a bare route", "scheduler.bench.placing:beside_bare"),
+    "b": ("placements over HTTP beside one call a request", "scheduler.bench.placing:beside_naive"),
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
 }
 
