@@ -12,6 +12,9 @@ ROWS: dict[str, tuple[str, str]] = {
     "a": ("placements over HTTP beside a bare route", "scheduler.bench.placing:beside_bare"),
     "b": ("placements over HTTP beside one call a request", "scheduler.bench.placing:beside_naive"),
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
+    "h": ("latency at half of saturation", "scheduler.bench.latency:run"),
+    "i": ("CPU of a placement with more replicas", "scheduler.bench.scaling:run"),
+    "k": ("three times more than can be placed", "scheduler.bench.overload:run"),
 }
 
 

@@ -1,4 +1,4 @@
-"""How many placements may be under way: as many as are decided within half of the deadline, as seen lately."""
+"""How many placements may be under way: as many as are decided within a quarter of the deadline, as seen lately."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Door:
     """
 
     def __init__(self, deadline_ms: int) -> None:
-        self._patience_s = deadline_ms / 2000
+        self._patience_s = deadline_ms / 4000
         self._each_s = _SECONDS_EACH
         self.under_way = 0
 
