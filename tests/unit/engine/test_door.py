@@ -1,28 +1,43 @@
-"""When a replica refuses at the door: by how many placements it can decide within a quarter of the deadline."""
+"""When a replica refuses at the door: by how many placements it decides within half of the deadline."""
 
 from contextlib import ExitStack
 
 import pytest
 
-from scheduler.engine.door import LIMIT_MIN, Door
+from scheduler.engine.door import LIMIT_MAX, LIMIT_MIN, Door
 
 
-def taught(each_s: float, deadline_ms: int = 1_000) -> Door:
-    """A door that has seen many placements which cost so much each."""
-    door = Door(deadline_ms)
-    for _ in range(1_000):
-        door.saw(100, each_s * 100)
-    return door
+def after(door: Door, count: int, came_as: int, took_s: float) -> int:
+    for _ in range(count):
+        door.saw(came_as, took_s)
+    return door.limit
 
 
-def test_the_limit_is_what_fits_into_a_quarter_of_the_deadline() -> None:
-    assert 490 <= taught(0.0005).limit <= 500
-    assert 120 <= taught(0.002).limit <= 130
-    assert 245 <= taught(0.002, deadline_ms=2_000).limit <= 255
+def test_late_placements_lower_the_limit_to_what_the_calls_under_way_can_carry() -> None:
+    door = Door(1_000)
+    assert after(door, 100, 400, 0.6) < Door(1_000).limit
+    assert after(door, 10_000, 400, 0.6) == LIMIT_MIN
 
 
-def test_what_the_calls_under_way_can_carry_is_always_let_in() -> None:
-    door = taught(5.0)
+def test_placements_in_time_raise_the_limit_to_what_the_queue_holds() -> None:
+    door = Door(1_000)
+    after(door, 10_000, 400, 0.6)
+    assert LIMIT_MIN < after(door, 100, LIMIT_MIN, 0.4) < Door(1_000).limit
+    assert after(door, 100_000, LIMIT_MAX, 0.4) == LIMIT_MAX
+
+
+def test_quick_placements_of_an_idle_replica_say_nothing_of_how_many_fit() -> None:
+    door = Door(1_000)
+    assert after(door, 10_000, 10, 0.001) == Door(1_000).limit
+
+
+def test_what_is_late_goes_by_the_deadline() -> None:
+    assert after(Door(4_000), 100, 1_500, 0.6) > Door(4_000).limit
+    assert after(Door(1_000), 100, 1_500, 0.6) < Door(1_000).limit
+
+
+def test_it_is_shut_while_as_many_as_the_limit_are_under_way() -> None:
+    door = Door(10)
     with ExitStack() as placements:
         for _ in range(LIMIT_MIN):
             assert not door.shut
@@ -34,22 +49,5 @@ def test_what_the_calls_under_way_can_carry_is_always_let_in() -> None:
 def test_a_placement_that_fails_has_left() -> None:
     door = Door(1_000)
     with pytest.raises(ZeroDivisionError), door.passed():
-        door.saw(0, 1.0)
+        _ = 1 // 0
     assert door.under_way == 0
-
-
-def test_a_slow_placement_alone_says_nothing_of_how_many_fit() -> None:
-    door = Door(1_000)
-    before = door.limit
-    for _ in range(100):
-        with door.passed():
-            pass
-    assert door.limit == before
-
-
-def test_the_limit_grows_again_when_placements_become_quick() -> None:
-    door = taught(0.1)
-    assert door.limit == LIMIT_MIN
-    for _ in range(1_000):
-        door.saw(LIMIT_MIN, 0.001 * LIMIT_MIN)
-    assert door.limit > 200
