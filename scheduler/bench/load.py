@@ -60,15 +60,18 @@ def seen(process: "subprocess.Popen[bytes]", load: Load) -> Seen:
     return msgspec.msgpack.decode(said, type=Seen)
 
 
-def placed(load: Load) -> Seen:
-    """Run it; anything but placements means that something else was measured."""
-    saw = seen(start(load), load)
+def only_placed(saw: Seen) -> Seen:
+    """Anything but placements means that something else was measured."""
     if set(saw.latencies) != {201} or saw.broken or saw.unsent or saw.unanswered:
         raise BenchmarkFailed(
             f"the load saw {dict(saw.statuses())}, {saw.broken} broken, {saw.unsent} unsent and {saw.unanswered} "
             "unanswered, where only 201 may be"
         )
     return saw
+
+
+def placed(load: Load) -> Seen:
+    return only_placed(seen(start(load), load))
 
 
 def percentile(values: list[int], share: float) -> float:

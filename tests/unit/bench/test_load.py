@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from scheduler.bench.load import paced, percentile
+from scheduler.bench.load import only_placed, paced, percentile
+from scheduler.bench.targets import Seen
+from scheduler.errors import BenchmarkFailed
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,24 @@ async def test_requests_are_due_at_even_distances_however_late_they_are_sent() -
     assert len(dues) == 20
     assert began <= dues[0] < began + 0.05
     assert [round(due - dues[0], 6) for due in dues] == [round(i / 200, 6) for i in range(20)]
+
+
+def test_a_load_that_saw_only_placements_is_taken() -> None:
+    saw = Seen(latencies={201: [5, 3]}, seconds=1.0)
+    assert only_placed(saw) is saw
+    assert saw.all() == [5, 3]
+
+
+@pytest.mark.parametrize(
+    "saw",
+    [
+        Seen(),
+        Seen(latencies={201: [1], 503: [1]}),
+        Seen(latencies={201: [1]}, broken=1),
+        Seen(latencies={201: [1]}, unsent=1),
+        Seen(latencies={201: [1]}, unanswered=1),
+    ],
+)
+def test_a_load_that_saw_anything_else_spoils_the_measurement(saw: Seen) -> None:
+    with pytest.raises(BenchmarkFailed, match="only 201 may be"):
+        only_placed(saw)
