@@ -1,9 +1,9 @@
 """Row i: the CPU of one placement with 1, 2, 4 and 8 replicas, each with 8 connections that ask again at once.
 
 Counted is all that replicas and Redis spend while the load is steady, with what a replica spends by being there
-(refreshing, reaping): where the first replicas fill the machine, that is spread over ever fewer placements of each, and
-the figure tells how much it is. The load process is not counted. A gentle load at a constant rate would be less fair
-to few replicas: whoever is woken for a single request finds its caches cold, and pays twice for it.
+(refreshing, reaping): where the first replicas fill the machine, that is spread over ever fewer placements of each,
+and the figure tells how much it is. The load process is not counted. A gentle load at a constant rate would be less
+fair to few replicas: whoever is woken for a single request finds its caches cold, and pays twice for it.
 """
 
 import statistics
