@@ -16,6 +16,7 @@ from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
 from scheduler.http.routes import ROUTE_METHODS, routes
+from scheduler.http.shedding import Shedding
 from scheduler.settings import Settings
 
 _OPENAPI = "/openapi.json"
@@ -41,7 +42,10 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[*routes(), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
-        middleware=[Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})})],
+        middleware=[
+            Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})}),
+            Middleware(Shedding, engine=engine, shed=metrics.shed),
+        ],
         exception_handlers={
             Problem: problem_response,
             FleetError: problem_response,

@@ -59,3 +59,9 @@ class Overrun(FleetError):
     """A bounded queue is full or a deadline has passed"""
 
     code = "overrun"
+
+
+class BenchmarkFailed(FleetError):
+    """The benchmark cannot go on"""
+
+    code = "benchmark_failed"

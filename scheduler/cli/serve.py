@@ -10,6 +10,7 @@ from scheduler.app import create_app
 from scheduler.cli.settings import settings_with
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
+from scheduler.http.serving import listening
 
 
 class _Server(uvicorn.Server):
@@ -47,20 +48,7 @@ def serve(
     if not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication", err=True)
     app = create_app(settings_with(redis_url, namespace))
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_level=log_level,
-        timeout_graceful_shutdown=5,
-        timeout_keep_alive=75,
-        backlog=2_048,
-    )
-    server = _Server(config, app.state.engine)
+    server = _Server(listening(app, host, port, log_level), app.state.engine)
     server.run()
     if not server.started:
         raise click.exceptions.Exit(1)

@@ -13,6 +13,7 @@ from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.dispatch import Dispatcher, Verdict
+from scheduler.engine.door import Door
 from scheduler.engine.fanout import Fanout
 from scheduler.engine.following import Follower
 from scheduler.engine.mirror import Mirror
@@ -48,6 +49,7 @@ class Engine:
         self._dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
+        self.door = Door(settings.deadline_ms)
         self._reads = JobReads(self.views)
         self._follower = Follower(EventReader(self._blocking, shard), lambda: self.mirror.snapshot.epoch)
         self.waker = Waker(self._follower, self._reads, self.views)
@@ -103,7 +105,8 @@ class Engine:
         """Claim a slot, or say why not, within settings.deadline_ms; then raises ServerUnavailable."""
         if isinstance(self._checked, LibraryMismatch):
             raise self._checked
-        return await self._dispatcher.place(request)
+        with self.door.passed():
+            return await self._dispatcher.place(request)
 
     def release(self) -> None:
         """Answer the long polls and end the event streams now, because the replica is about to stop."""

@@ -37,6 +37,9 @@ class Metrics:
             "fleet_refusal_reasons", "Refusals by most common reason", ["reason"], registry=self.registry
         )
         self._reasons = {name: reasons.labels(name) for name in Reason}
+        self._sheds = Counter(
+            "fleet_sheds", "Requests refused because this replica has enough to do", registry=self.registry
+        )
         self._waits = Counter("fleet_waits", "Jobs accepted to wait for a slot", registry=self.registry)
         refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
@@ -53,6 +56,7 @@ class Metrics:
             "fleet_snapshot_version": ("Version of the snapshot", lambda: engine.mirror.snapshot.version),
             "fleet_long_polls": ("Long polls that wait for a job now", lambda: engine.waker.count),
             "fleet_event_clients": ("Clients that follow the events now", lambda: engine.fanout.count),
+            "fleet_placements_under_way": ("Placements under way now", lambda: engine.door.under_way),
             "fleet_ready": ("1 while this replica takes requests", lambda: float(engine.obstacle() is None)),
         }
         for name, (text, read) in gauges.items():
@@ -75,6 +79,9 @@ class Metrics:
             self._age.observe(verdict.snapshot_age_ms / 1000)
             if verdict.reasons:
                 self._reasons[max(verdict.reasons, key=verdict.reasons.__getitem__)].inc()
+
+    def shed(self) -> None:
+        self._sheds.inc()
 
     def answered(self, method: str, route: str, status: int) -> None:
         counter = self._answered.get((method, route, status))

@@ -1,0 +1,21 @@
+"""How a replica listens; also what a benchmark's baseline must share with it to be one."""
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+def listening(app: ASGIApp, host: str, port: int, log_level: str = "warning") -> uvicorn.Config:
+    """One process, one port, the quickest loop and parser there are."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_level=log_level,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,
+        backlog=2_048,
+    )
