@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check fmt race soak
+.PHONY: help setup run test check fmt race soak bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -51,3 +51,13 @@ race: setup ## many processes contend for the last slots of a fleet
 
 soak: setup ## a million claims while replicas, agents and Redis are killed (ARGS="--minutes 1")
 	$(BIN)/python -m tests.soak $(ARGS)
+
+bench: setup $(VENV)/peers/.stamp ## the table of figures; also makes .venv/peers (ARGS="--rows c,g --quick")
+	@$(BIN)/fleet bench $(ARGS)
+
+# Other projects to measure beside, which must not choose our dependencies: without them their lines are missing.
+$(VENV)/peers/.stamp: scheduler/bench/peers/requirements.txt $(STAMP)
+	@rm -f $@
+	$(CLEAN) $(PYTHON) -m venv --clear $(VENV)/peers
+	$(CLEAN) $(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--requirement scheduler/bench/peers/requirements.txt && touch $@ || echo 'no peers: row c will miss them' >&2

@@ -9,7 +9,9 @@ from scheduler.bench.stage import Plan
 Row = Callable[[Plan], Iterator[Figure]]
 
 ROWS: dict[str, tuple[str, str]] = {
+    "c": ("a placement beside what users would otherwise call per job", "scheduler.bench.enqueues:run"),
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
+    "g": ("heartbeats", "scheduler.bench.heartbeats:run"),
 }
 
 
