@@ -26,11 +26,11 @@ define('node_register', function(P, id, ...)
   if old then leases_orphan(S, old) end
   redis.call('DEL', node_key(P, id), inbox_key(P, id))
   redis.call('ZREM', P .. ':removed', id)
-  redis.call('HSET', node_key(P, id), 'state', 'ready', 'incarnation', incarnation, 'endpoint', endpoint,
-    'slots', values.slots, 'capabilities', values.capabilities, 'labels', values.labels or '',
-    'cpu', values.cpu or 0, 'gpu', values.gpu or 0, 'mem', values.mem or 0,
-    'ttl_ms', ttl_ms, 'share', 1,
-    'registered_at_ms', number_text(S.time_ms), 'heartbeat_at_ms', number_text(S.time_ms))
+  -- what each heartbeat reads and writes comes first: Redis searches a small hash from its front
+  redis.call('HSET', node_key(P, id), 'state', 'ready', 'incarnation', incarnation,
+    'heartbeat_at_ms', number_text(S.time_ms), 'cpu', values.cpu or 0, 'gpu', values.gpu or 0, 'mem', values.mem or 0,
+    'slots', values.slots, 'ttl_ms', ttl_ms, 'share', 1, 'endpoint', endpoint,
+    'capabilities', values.capabilities, 'labels', values.labels or '', 'registered_at_ms', number_text(S.time_ms))
   -- a limit that the node does not name is the fleet's, also when that changes later
   for _, limit in ipairs({ 'cpu_max', 'gpu_max', 'mem_max' }) do
     if values[limit] then redis.call('HSET', node_key(P, id), limit, values[limit]) end
