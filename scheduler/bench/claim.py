@@ -49,16 +49,14 @@ def _seed(stage: Stage) -> None:
         pipe.execute()
 
 
-def rate(
-    stage: Stage, argv: list[str], last: bytes, seconds: float, pipelined: int = 1, *, drawn: int = NODES
-) -> float:
-    """Calls a second, of as many as fit into about so many seconds; numbers below `drawn` are drawn for each."""
+def rate(stage: Stage, argv: list[str], last: bytes, seconds: float, pipelined: int = 1) -> float:
+    """Calls a second, of as many as fit into about so many seconds."""
     tool = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
     if tool is None:
         raise NoServer("redis-benchmark is not on PATH (Debian: apt-get install redis-tools)")
 
     def run(calls: int) -> float:
-        options = ("-p", stage.server.port, "-c", CONNECTIONS, "-P", pipelined, "-n", calls, "-r", drawn, "-q", "-x")
+        options = ("-p", stage.server.port, "-c", CONNECTIONS, "-P", pipelined, "-n", calls, "-r", NODES, "-q", "-x")
         said = subprocess.run(
             [tool, *map(str, options), *argv], input=last, stdout=subprocess.PIPE, timeout=600, check=True
         ).stdout.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Row c's own side, in a process of its own: placements by an engine without HTTP, as many at a time as the peers have.
+"""Row c's own side, in a process of its own: placements by an engine without HTTP, with as many callers as the peers.
 
 `python -m scheduler.bench.placing URL SECONDS`, against a server that has the library and nodes.
 """
