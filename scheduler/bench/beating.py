@@ -23,8 +23,9 @@ def heartbeat(node: int, turn: int) -> bytes:
         f"{(node + 7 * turn) % 800 / 10:.1f}",
         f"{40 + turn % 100 / 10:.1f}",
     )
-    words = ("cpu", loads[0], "gpu", loads[1], "mem", loads[2])
-    return hiredis.pack_command(("FCALL", "fleet1_node_heartbeat", "1", P, f"n{node:012}", "1", *words))
+    call = ("FCALL", "fleet1_node_heartbeat", "1", P, f"n{node:012}", "1")
+    words = (*call, "cpu", loads[0], "gpu", loads[1], "mem", loads[2])
+    return "".join((f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))).encode()
 
 
 async def beat(port: int, nodes: range, seconds: int, start: float) -> int:
