@@ -52,5 +52,12 @@ race: setup ## many processes contend for the last slots of a fleet
 soak: setup ## a million claims while replicas, agents and Redis are killed (ARGS="--minutes 1")
 	$(BIN)/python -m tests.soak $(ARGS)
 
-bench: setup ## the table of figures, measured here (ARGS="--rows a,d")
+bench: setup $(VENV)/peers/.stamp ## the table of figures, measured here, beside peers in .venv/peers (ARGS="--rows a,d")
 	@$(BIN)/fleet bench $(ARGS)
+
+# Other projects to measure beside, which must not choose our dependencies: without them their lines are missing.
+$(VENV)/peers/.stamp: scheduler/bench/peers/requirements.txt $(STAMP)
+	@rm -f $@
+	$(CLEAN) $(PYTHON) -m venv --clear $(VENV)/peers
+	$(CLEAN) $(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--requirement scheduler/bench/peers/requirements.txt && touch $@ || echo 'no peers: row c will miss them' >&2

@@ -26,12 +26,12 @@ define('node_register', function(P, id, ...)
   if old then leases_orphan(S, old) end
   redis.call('DEL', node_key(P, id), inbox_key(P, id))
   redis.call('ZREM', P .. ':removed', id)
-  -- what a claim reads stands in front: a small hash is searched from there
+  -- what claims and heartbeats read stands in front: a small hash is searched from there
   redis.call('HSET', node_key(P, id), 'structure', 0, 'config_version', '', 'slots', values.slots,
-    'incarnation', incarnation, 'endpoint', endpoint, 'pools', '', 'state', 'ready', 'capabilities', values.capabilities, 'labels', values.labels or '',
-    'cpu', values.cpu or 0, 'gpu', values.gpu or 0, 'mem', values.mem or 0,
-    'ttl_ms', ttl_ms, 'share', 1,
-    'registered_at_ms', S.time_text, 'heartbeat_at_ms', S.time_text)
+    'incarnation', incarnation, 'state', 'ready', 'heartbeat_at_ms', S.time_text,
+    'cpu', values.cpu or 0, 'gpu', values.gpu or 0, 'mem', values.mem or 0, 'ttl_ms', ttl_ms, 'share', 1,
+    'endpoint', endpoint, 'pools', '', 'capabilities', values.capabilities, 'labels', values.labels or '',
+    'registered_at_ms', S.time_text)
   -- a limit that the node does not name is the fleet's, also when that changes later
   for _, limit in ipairs({ 'cpu_max', 'gpu_max', 'mem_max' }) do
     if values[limit] then redis.call('HSET', node_key(P, id), limit, values[limit]) end

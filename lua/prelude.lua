@@ -15,7 +15,7 @@ end
 local function guarded(handler, most, keys, args)
   check(#keys == 1 and #keys[1] <= 160 and string.find(keys[1], '^%w[%w._-]*:{%w+}$'),
     'key', 'must be one shard prefix such as fleet:{0}')
-  check(#args <= most, 'arguments', 'must be at most ' .. most)
+  if #args > most then check(false, 'arguments', 'must be at most ' .. most) end
   return handler(keys[1], unpack(args))
 end
 
@@ -63,9 +63,9 @@ end
 
 local function integer_arg(value, field, low, high)
   local number = value and #value <= 16 and string.find(value, '^%d+$') and tonumber(value)
-  check(number and number >= low and number <= high, field,
-    'must be a whole number from ' .. number_text(low) .. ' to ' .. number_text(high))
-  return number
+  -- every call comes through here: the text is made only where it is needed
+  if number and number >= low and number <= high then return number end
+  check(false, field, 'must be a whole number from ' .. number_text(low) .. ' to ' .. number_text(high))
 end
 
 local function percent_arg(value, field)

@@ -1,26 +1,32 @@
 -- nodes: a node's record, the one rule that says whether it can take a job, and the indexes that follow from it.
 
-local NODE_FIELDS = { 'state', 'incarnation', 'slots', 'capabilities', 'labels', 'pools', 'config_version', 'structure',
-  'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max', 'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms',
-  'endpoint' }
+-- What a heartbeat needs of a node that only tells its loads; and what is long, or read when a node's shape changes.
+local LIVE_FIELDS = { 'state', 'incarnation', 'slots', 'config_version', 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max',
+  'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms' }
+local NODE_FIELDS = { 'state', 'incarnation', 'slots', 'config_version', 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max',
+  'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms',
+  'capabilities', 'labels', 'pools', 'structure', 'endpoint' }
 
--- node_read: the node's hash as a table with its id, or nil; loads and limits are numbers.
-local function node_read(S, id)
-  local values = redis.call('HMGET', node_key(S.P, id), unpack(NODE_FIELDS))
-  if not values[1] then return nil end
-  local node = { id = id }
-  for i, name in ipairs(NODE_FIELDS) do node[name] = values[i] end
-  node.slots, node.ttl_ms = tonumber(node.slots), tonumber(node.ttl_ms)
-  return node
+-- node_of: spelled out, because a table that grows field by field costs several times as much
+local function node_of(id, held)
+  return held[1] and { id = id, state = held[1], incarnation = held[2], slots = tonumber(held[3]), config_version = held[4],
+    cpu = held[5], gpu = held[6], mem = held[7], cpu_max = held[8], gpu_max = held[9], mem_max = held[10],
+    ttl_ms = tonumber(held[11]), share = held[12], quarantined_until_ms = held[13], drain_until_ms = held[14],
+    capabilities = held[15], labels = held[16], pools = held[17], structure = held[18], endpoint = held[19] }
 end
+
+-- node_read: the node's hash as a table with its id, or nil; slots and ttl_ms are numbers.
+local function node_read(S, id) return node_of(id, redis.call('HMGET', node_key(S.P, id), unpack(NODE_FIELDS))) or nil end
+
+-- node_glance: the same without what tells its shape.
+local function node_glance(S, id) return node_of(id, redis.call('HMGET', node_key(S.P, id), unpack(LIVE_FIELDS))) or nil end
 
 -- node_over: the resources whose load is above the limit, the node's own or the fleet's, as words; '' where none is.
 local function node_over(S, node)
   local limits, over = pool_config(S).limits, ''
-  for _, resource in ipairs({ 'cpu', 'gpu', 'mem' }) do
-    local limit = tonumber(node[resource .. '_max'] or limits[resource])
-    if (tonumber(node[resource]) or 0) > limit then over = over .. ' ' .. resource end
-  end
+  if (tonumber(node.cpu) or 0) > tonumber(node.cpu_max or limits.cpu) then over = ' cpu' end
+  if (tonumber(node.gpu) or 0) > tonumber(node.gpu_max or limits.gpu) then over = over .. ' gpu' end
+  if (tonumber(node.mem) or 0) > tonumber(node.mem_max or limits.mem) then over = over .. ' mem' end
   return string.sub(over, 2)
 end
 
@@ -31,7 +37,7 @@ local function node_quarantined(node) return node.quarantined_until_ms and true 
 local function node_obstacle(S, node, used)
   if node.state ~= 'ready' then return node.state end
   if node_quarantined(node) then return 'quarantined' end
-  if node_over(S, node) ~= '' then return 'overloaded' end
+  if (node.over or node_over(S, node)) ~= '' then return 'overloaded' end
   if used >= node.slots then return 'full' end
 end
 
@@ -53,13 +59,14 @@ local function node_used(S, id) return redis.call('ZCARD', leases_key(S.P, id)) 
 -- Defined in serving.lua.
 local node_serve
 
--- free_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free. Mirrors are told
--- where that moved it, or where there is other news of it.
+-- free_settle: put the node into P:free or take it out, as the rule says. Returns whether it is free, and its used
+-- slots. Mirrors are told where that moved it, or where there is other news of it.
 local function free_settle(S, node, news)
-  local free = not node_obstacle(S, node, node_used(S, node.id))
+  local used = node_used(S, node.id)
+  local free = not node_obstacle(S, node, used)
   local moved = redis.call(free and 'SADD' or 'SREM', S.P .. ':free', node.id)
   if moved == 1 or news then node_changed(S, node.id) end
-  return free
+  return free, used
 end
 
 -- node_settle: the same, and the jobs that wait get the slots that are free.

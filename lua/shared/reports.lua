@@ -1,6 +1,7 @@
--- reports: what a node says of itself, checked before anything is written.
+-- reports: what a node says of itself, checked before anything is written, and what follows from it for others.
 
 local CAPABILITIES_MAX, LABELS_MAX = 1024, 64
+local LOADS = { cpu = true, gpu = true, mem = true, cpu_max = true, gpu_max = true, mem_max = true }
 
 -- tokens_arg: distinct tokens as text, in the order given
 local function tokens_arg(text, field)
@@ -28,17 +29,40 @@ local function labels_arg(text)
   return table.concat(list, ' ')
 end
 
--- node_values: the fields that a node reports about itself, checked; absent ones stay absent.
+-- node_values: check what a node reports about itself and bring it into its stored form, in place.
 local function node_values(fields)
-  local values = {}
-  for _, resource in ipairs({ 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max', 'mem_max' }) do
-    if fields[resource] then
-      percent_arg(fields[resource], resource)
-      values[resource] = fields[resource]
-    end
+  for name, value in pairs(fields) do
+    if LOADS[name] then percent_arg(value, name) end
   end
-  if fields.slots then values.slots = integer_arg(fields.slots, 'slots', 1, 1000000) end
-  if fields.capabilities then values.capabilities = tokens_arg(fields.capabilities, 'capabilities') end
-  if fields.labels then values.labels = labels_arg(fields.labels) end
-  return values
+  if fields.slots then fields.slots = integer_arg(fields.slots, 'slots', 1, 1000000) end
+  if fields.capabilities then fields.capabilities = tokens_arg(fields.capabilities, 'capabilities') end
+  if fields.labels then fields.labels = labels_arg(fields.labels) end
+  return fields
+end
+
+-- running_arg: the jobs that a node says it runs, each followed by its fence
+local function running_arg(text)
+  local running = words(text)
+  check(#running % 2 == 0 and #running <= 2000, 'running', 'must be at most 1000 pairs of job and fence')
+  for i = 1, #running, 2 do
+    job_arg(running[i])
+    integer_arg(running[i + 1], 'running', 1, 9007199254740992)
+  end
+  return running
+end
+
+-- tell_endings: cancelled attempts that the node has not confirmed; each keeps its lease until then
+local function tell_endings(P, id, answer)
+  local endings = redis.call('HGETALL', ending_key(P, id))
+  for i = 1, #endings, 2 do
+    answer[#answer + 1], answer[#answer + 2] = 'cancel', endings[i] .. ' ' .. string.match(endings[i + 1], '^%S+')
+  end
+end
+
+-- share_report: mirrors learn of a free share that moved by a tenth
+local function share_report(S, node, used)
+  local share = 1 - math.min(used / node.slots, 1)
+  if math.abs(share - tonumber(node.share)) < 0.0999 then return end
+  redis.call('HSET', node_key(S.P, node.id), 'share', string.format('%.3f', share))
+  node_changed(S, node.id)
 end

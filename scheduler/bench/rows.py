@@ -11,9 +11,11 @@ Row = Callable[[Plan], Iterator[Figure]]
 ROWS: dict[str, tuple[str, str]] = {
     "a": ("placements over HTTP beside a bare route", "scheduler.bench.over_http:beside_bare"),
     "b": ("placements over HTTP beside one call a request", "scheduler.bench.over_http:beside_naive"),
+    "c": ("a placement beside what users would otherwise call per job", "scheduler.bench.enqueues:run"),
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
     "e": ("selection at 100 and 100,000 nodes", "scheduler.bench.selection:run"),
     "f": ("the mirror at 100,000 nodes", "scheduler.bench.refresh:run"),
+    "g": ("heartbeats", "scheduler.bench.heartbeats:run"),
     "h": ("latency at half of saturation", "scheduler.bench.latency:run"),
     "i": ("CPU of a placement with more replicas", "scheduler.bench.scaling:run"),
     "k": ("three times more than can be placed", "scheduler.bench.overload:run"),

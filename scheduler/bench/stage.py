@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -34,12 +35,16 @@ JOB: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure: pairs of a ratio, seconds of one sample, the server; `quick` is for a look, not for figures."""
+    """How to measure: pairs of a ratio, seconds of one sample, the server; `quick` is for a look, not for figures.
+
+    `peers_python` is the interpreter of the environment that has the peers.
+    """
 
     choice: ServerChoice
     pairs: int = 5
     seconds: float = 3.0
     quick: bool = False
+    peers_python: Path = Path(sys.prefix) / "peers" / "bin" / "python"
 
 
 @dataclass

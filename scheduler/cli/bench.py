@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import msgspec
@@ -65,8 +66,13 @@ def _measured(keys: list[str], plan: Plan, console: Console) -> Iterator[Figure]
 @click.option("--pairs", default=5, show_default=True, type=click.IntRange(1, 99), help="of subject and baseline")
 @click.option("--seconds", default=3.0, show_default=True, type=click.FloatRange(0.2, 60), help="of one sample")
 @click.option("--quick", is_flag=True, help="one short pair and small fleets: a look, no figures")
+@click.option(
+    "--peers-python", type=click.Path(path_type=Path), help="of the peers [default: .venv/peers/bin/python]"
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout")
-def bench(rows: str | None, pairs: int, seconds: float, *, quick: bool, as_json: bool) -> None:
+def bench(
+    rows: str | None, pairs: int, seconds: float, *, quick: bool, peers_python: Path | None, as_json: bool
+) -> None:
     """Measure this machine: ratios side by side on a private server. Takes minutes, and both of two cores.
 
     Exit status 1 if a row could not be measured; a target that is missed is a figure like any other.
@@ -75,6 +81,8 @@ def bench(rows: str | None, pairs: int, seconds: float, *, quick: bool, as_json:
     # a benchmark empties the server it measures: never the one of REDIS_URL
     choice, _ = choose_server({"PATH": os.environ.get("PATH", "")})
     plan = Plan(choice, pairs, seconds)
+    if peers_python is not None:
+        plan = replace(plan, peers_python=peers_python)
     if quick:
         plan = replace(plan, pairs=1, seconds=min(seconds, 0.5), quick=True)
     console = Console(stderr=True)
