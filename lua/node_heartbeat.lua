@@ -18,22 +18,19 @@ local function stray_cancels(S, node_id, running, answer)
 end
 
 -- node_report: write what it reports, the indexes along with it. Returns whether its limits are or may be crossed anew.
-local function node_report(S, node, values, shape, ...)
+local function node_report(S, node, values)
   local key, structure, over = node_key(S.P, node.id), false, node_over(S, node)
   if values.capabilities and values.capabilities ~= node.capabilities then
     index_move(S.P .. ':cap:', node.id, token_set(node.capabilities), token_set(values.capabilities))
     structure = true
   end
-  if shape then
-    if (values.labels or node.labels) ~= node.labels or (values.slots or node.slots) ~= node.slots then structure = true end
-    local written = { 'heartbeat_at_ms', S.time_text }
-    for name, value in pairs(values) do written[#written + 1], written[#written + 2] = name, value end
-    redis.call('HSET', key, unpack(written))
-  else
-    -- loads alone are written as they came
-    redis.call('HSET', key, 'heartbeat_at_ms', S.time_text, ...)
+  if (values.labels or node.labels) ~= node.labels or (values.slots or node.slots) ~= node.slots then structure = true end
+  local written = { 'heartbeat_at_ms', S.time_text }
+  for name, value in pairs(values) do
+    node[name] = value
+    written[#written + 1], written[#written + 2] = name, value
   end
-  for name, value in pairs(values) do node[name] = value end
+  redis.call('HSET', key, unpack(written))
   redis.call('ZADD', S.P .. ':nodes', number_text(S.now + node.ttl_ms), node.id)
   local stale = node.config_version ~= S.config_version
   if structure or stale then structure = node_place(S, node) or structure end
@@ -42,37 +39,33 @@ local function node_report(S, node, values, shape, ...)
   return not structure and (stale or node.over ~= over)
 end
 
-define('node_heartbeat', function(P, id, incarnation, ...)
-  id_arg(id, 'node')
-  integer_arg(incarnation, 'incarnation', 1, 9007199254740992)
+local function beat(S, id, incarnation, ...)
   local fields = field_args(HEARTBEAT_FIELDS, ...)
   local running = fields.running and running_arg(fields.running)
   fields.running = nil
-  local values = node_values(fields)
-
-  local S = shard_open(P)
-  -- most heartbeats tell loads while nobody waits: what the node offers, which may be long, is not read for these
-  local waits = redis.call('EXISTS', P .. ':waiting') == 1
-  local shape = values.slots or values.capabilities or values.labels or running
-  local node = not (shape or waits) and node_glance(S, id)
-  if not node or node.config_version ~= S.config_version then node = node_read(S, id) end
+  local values, node = node_values(fields), node_read(S, id)
   if not node or node.state == 'lost' then return reply('unknown') end
   if node.incarnation ~= incarnation then return reply('fenced') end
   shard_write(S)
-  local news = node_report(S, node, values, shape, ...)
+  local news = node_report(S, node, values)
   if node.quarantined_until_ms and tonumber(node.quarantined_until_ms) <= S.now then node_release(S, node) end
-  local free, used = free_settle(S, node, news)
-  if free and waits then
-    node_serve(S, node)
-    used = node_used(S, id)
-  end
+  node_settle(S, node, news)
+  local used = node_used(S, id)
   share_report(S, node, used)
   local answer = { 'ok', node.ttl_ms }
   if running then stray_cancels(S, id, running, answer) end
-  if used > 0 then tell_endings(P, id, answer) end
+  if used > 0 then tell_endings(S.P, id, answer) end
   if node.state == 'draining' then
     answer[#answer + 1], answer[#answer + 2] = 'drain', math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
   end
-  if S.now - tonumber(redis.call('HGET', P, 'reaped_ms') or 0) >= 100 then reap_due(S, 16) end
+  return answer
+end
+
+define('node_heartbeat', function(P, id, incarnation, ...)
+  id_arg(id, 'node')
+  integer_arg(incarnation, 'incarnation', 1, 9007199254740992)
+  local S = shard_open(P)
+  local answer = calm_beat(S, id, incarnation, { ... }) or beat(S, id, incarnation, ...)
+  if answer[1] == 'ok' and S.now - S.reaped_ms >= 100 then reap_due(S, 16) end
   return answer
 end, { 'allow-oom' })

@@ -1,8 +1,5 @@
 -- nodes: a node's record, the one rule that says whether it can take a job, and the indexes that follow from it.
 
--- What a heartbeat needs of a node that only tells its loads; and what is long, or read when a node's shape changes.
-local LIVE_FIELDS = { 'state', 'incarnation', 'slots', 'config_version', 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max',
-  'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms' }
 local NODE_FIELDS = { 'state', 'incarnation', 'slots', 'config_version', 'cpu', 'gpu', 'mem', 'cpu_max', 'gpu_max',
   'mem_max', 'ttl_ms', 'share', 'quarantined_until_ms', 'drain_until_ms',
   'capabilities', 'labels', 'pools', 'structure', 'endpoint' }
@@ -17,9 +14,6 @@ end
 
 -- node_read: the node's hash as a table with its id, or nil; slots and ttl_ms are numbers.
 local function node_read(S, id) return node_of(id, redis.call('HMGET', node_key(S.P, id), unpack(NODE_FIELDS))) or nil end
-
--- node_glance: the same without what tells its shape.
-local function node_glance(S, id) return node_of(id, redis.call('HMGET', node_key(S.P, id), unpack(LIVE_FIELDS))) or nil end
 
 -- node_over: the resources whose load is above the limit, the node's own or the fleet's, as words; '' where none is.
 local function node_over(S, node)

@@ -9,11 +9,13 @@ local function job_key(P, job) return P .. ':job:' .. job end
 -- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key.
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
 local function shard_open(P)
-  local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version', 'structure_version')
+  local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version', 'structure_version',
+    'reaped_ms')
   local time = redis.call('TIME')
   local S = {
     P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),
     config_version = meta[4] or '0', structure_version = meta[5] or '0',
+    reaped_ms = tonumber(meta[6]) or 0,
   }
   S.time_ms = math.floor(S.time_us / 1000)
   S.time_text = number_text(S.time_ms)

@@ -59,7 +59,7 @@ def test_a_claim_of_sixteen_reads_the_meta_once(shard: Shard) -> None:
 def test_a_heartbeat_without_news(shard: Shard) -> None:
     incarnation = shard.register()
     assert counted(shard, "node_heartbeat", "n1", incarnation, "cpu", 10) == {
-        "hmget": 2, "time": 1, "hset": 1, "zadd": 1, "zcard": 1, "sadd": 1, "exists": 1, "hget": 1,
+        "hmget": 2, "time": 1, "hset": 1, "zadd": 1, "zcard": 1, "sadd": 1, "exists": 1, "hlen": 1,
     }  # fmt: skip
 
 

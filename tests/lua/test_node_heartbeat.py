@@ -1,6 +1,7 @@
 """node_heartbeat: the node lives, this is its load; it never touches a lease, and hears what it should stop."""
 
 import pytest
+import redis
 
 from tests.lua.keyspace import NOW, P, changes, dump, exact
 from tests.lua.shard import Shard
@@ -180,3 +181,54 @@ def test_a_new_configuration_is_taken_up_by_the_next_heartbeat(shard: Shard) -> 
     assert (state["pool:gold"], state["settled"]) == ({"n1"}, {"n1": 1.0})
     assert "pool:default" not in state
     assert (state["node:n1"]["pools"], state["node:n1"]["config_version"]) == ("gold", "1")
+
+
+_LOADS = (
+    (),
+    ("cpu", "12"),
+    ("cpu", "85", "gpu", "0", "mem", "84.9"),
+    ("mem", "85.01"),
+    ("gpu", "100"),
+    ("gpu", "5."),
+)
+
+
+@pytest.mark.parametrize("leases", [0, 1, 2])
+@pytest.mark.parametrize("before", ["10", "90"])
+@pytest.mark.parametrize("loads", _LOADS)
+def test_the_short_way_of_a_heartbeat_leaves_what_the_long_way_does(
+    shard: Shard, loads: tuple[str, ...], before: str, leases: int
+) -> None:
+    """A node that has a field more than others is never taken the short way."""
+    left = []
+    for plain in (True, False):
+        shard.client.flushall()
+        incarnation = shard.register(slots=2, cpu=before)
+        fences = [shard.claim(f"j{i}", "n1")[0] for i in range(leases)]
+        if not plain:
+            shard.client.hset(f"{P}:node:n1", "odd", "1")
+        shard.call("reap")
+        told = shard.call("node_heartbeat", "n1", incarnation, *loads)
+        state = dump(shard.client)
+        state["node:n1"].pop("odd", None)
+        # numbers that rise with time: compared by who has them
+        for key in ("nodes", "leases", "node:n1:leases"):
+            state[key] = sorted(state.get(key, ()))
+        for key in [P, "node:n1", "events", *(f"job:j{i}" for i in range(leases))]:
+            state[key] = str(state.get(key)).replace(incarnation, "I")
+        fields = str({key: value for key, value in state.items() if not key.startswith(("job:", "node:n1:inbox"))})
+        left.append((told, fences, fields))
+    assert left[0] == left[1]
+
+
+def test_loads_that_are_given_twice_or_under_other_names_are_refused_on_the_short_way_too(shard: Shard) -> None:
+    incarnation = shard.register()
+    for odd in (
+        ("cpu", "1", "cpu", "2"),
+        ("cpu", "1", "gpu", "1", "cpu", "1"),
+        ("cpu",),
+        ("cpus", "1"),
+        ("cpu", "x"),
+    ):
+        with pytest.raises(redis.ResponseError, match=r"^BADARG "):
+            shard.call("node_heartbeat", "n1", incarnation, *odd)
