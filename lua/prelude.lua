@@ -12,9 +12,15 @@ local function check(condition, field, what)
   if not condition then error({ badarg = field .. ' ' .. what }) end
 end
 
+-- The shard that was called last: its key need not be judged again.
+local last_key
+
 local function guarded(handler, most, keys, args)
-  check(#keys == 1 and #keys[1] <= 160 and string.find(keys[1], '^%w[%w._-]*:{%w+}$'),
-    'key', 'must be one shard prefix such as fleet:{0}')
+  if #keys ~= 1 or keys[1] ~= last_key then
+    check(#keys == 1 and #keys[1] <= 160 and string.find(keys[1], '^%w[%w._-]*:{%w+}$'),
+      'key', 'must be one shard prefix such as fleet:{0}')
+    last_key = keys[1]
+  end
   if #args > most then check(false, 'arguments', 'must be at most ' .. most) end
   return handler(keys[1], unpack(args))
 end

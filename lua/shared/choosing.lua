@@ -102,45 +102,39 @@ local function confirmed(S, claim, order, id, rank, used, slots)
     score = score_of(claim, order, id, rank, used, slots), incarnation = seen[1], endpoint = seen[2] }
 end
 
-local function least_of(scores, count)
-  local at
-  for i = 1, count do
-    if scores[i] and (not at or scores[i] < scores[at]) then at = i end
-  end
-  return at
-end
-
 -- shortlist: the best of the replica's candidates; fills claim.loads with their true used slots, -1 for an unfit one.
--- Out of budget the rest is left out of the loads, and the claim is cut: not all that it showed was considered.
-local function shortlist(S, claim, order)
-  local ids, ranks, loads, scores, slots, found = claim.nodes, claim.ranks, {}, {}, {}, nil
+-- Out of budget the rest is left out of the loads, and the claim is cut: not all that it showed was considered. unfit has
+-- those that turned out so once they were chosen.
+local function shortlist(S, claim, order, unfit)
+  local ids, ranks, loads = claim.nodes, claim.ranks, {}
   claim.loads = loads
   if #ids == 0 then return nil end
-  local free, as_configured = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids)), claim.config_version == S.config_version
+  local free = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids))
+  local as_configured = claim.config_version == S.config_version
+  local best, at, best_used, best_slots, whole
   for i = 1, #ids do
     if S.budget <= 0 then break end
-    local id, rank, used = ids[i], ranks[i], nil
-    loads[i] = -1
-    if free[i] == 1 and not claim.excluded[id] then
-      if as_configured and order[rank] then used, slots[i] = seen_used(S, id, claim.structures[i]) end
-      if not used then
-        found = found or {}
-        found[i], loads[i] = consider(S, claim, order, id)
-        scores[i] = found[i] and found[i].score or false
-        loads[i] = loads[i] or -1
+    local id, rank, load, score, slots, node = ids[i], ranks[i], -1, nil, nil, nil
+    if free[i] == 1 and not claim.excluded[id] and not (unfit and unfit[i]) then
+      local used
+      if as_configured and order[rank] then used, slots = seen_used(S, id, claim.structures[i]) end
+      if used then
+        load, score = used, used < slots and score_of(claim, order, id, rank, used, slots)
       else
-        loads[i], scores[i] = used, used < slots[i] and score_of(claim, order, id, rank, used, slots[i]) or false
+        node, load = consider(S, claim, order, id)
+        load, score = load or -1, node and node.score
       end
     end
+    loads[i] = load
+    if score and (not best or score < best) then best, at, best_used, best_slots, whole = score, i, load, slots, node end
   end
   claim.cut = S.budget <= 0
-  while true do
-    local at = least_of(scores, #ids)
-    if not at then return nil end
-    local node = found and found[at] or confirmed(S, claim, order, ids[at], ranks[at], loads[at], slots[at])
-    if node then return node end
-    loads[at], scores[at] = -1, false
-  end
+  if not at then return nil end
+  local node = whole or confirmed(S, claim, order, ids[at], ranks[at], best_used, best_slots)
+  if node then return node end
+  unfit = unfit or {}
+  unfit[at] = true
+  return shortlist(S, claim, order, unfit)
 end
 
 local function session_key(S, claim) return S.P .. ':session:' .. claim.tenant .. ':' .. claim.session end

@@ -211,6 +211,8 @@ def test_a_pause_after_which_all_came_back_does_not_spend_the_next_one(shard: Sh
             lapse(shard, node)
         assert shard.call("reap")[1] == 0
         assert len(events(shard, "reaping_paused")) == again
+        # no heartbeat reaps on the way, while less than half are still to come back
+        shard.client.hset(P, "reaped_ms", 10**15)
         for node in nodes:
             shard.beat(node)
         shard.call("reap")
