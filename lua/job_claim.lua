@@ -7,11 +7,12 @@
 --                      through all its eligible nodes), last (that page is the last), exclude "<node> …", languages,
 --                      session, affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts,
 --                      retry_failed, wait_ms (if it is refused, but for being impossible, it waits)
--- Reply   claimed [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
---             <its used before> <its slots>
---           | exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> | differs | denied
---           | refused <class> [<used>…] <epoch> | again <why> [<used>…]
---           | waiting <job> [<used>…] | crowded demands|jobs|tenant [<used>…]]…
+-- Reply   claimed <msgpack: a list for each claim>
+--         [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
+--             <its used before> <its slots>]
+--         | [exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms>] | [differs] | [denied]
+--         | [refused <class> [<used>…] <epoch>] | [again <why> [<used>…]]
+--         | [waiting <job> [<used>…]] | [crowded demands|jobs|tenant [<used>…]]
 -- Cost    a claim from its shortlist about 16 commands; at most about 0.7 ms for the nodes that a whole call shows (512
 --         at most) and 0.8 ms for its looks
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
@@ -66,7 +67,7 @@ define('job_claim', function(P, ...)
   local S = shard_open(P)
   shard_write(S)
   S.shortlist_budget, S.budget = SHORTLIST_BUDGET, LOOK_BUDGET
-  local answers = { 'claimed' }
-  for i, claim in ipairs(claims) do answers[i + 1] = claim_one(S, claim) end
-  return answers
+  local answers = {}
+  for i = 1, #claims do answers[i] = claim_one(S, claims[i]) end
+  return reply('claimed', cmsgpack.pack(answers))
 end)

@@ -26,7 +26,7 @@ _ACK_MS = 50_000_000
 def _claim(stage: Stage) -> bytes:
     """A claim whose job is new each time and whose three candidates are drawn from the whole fleet."""
     request = JobRequest(
-        JobId(f"0.{_DRAWN * 5}"),
+        JobId(f"0.{_DRAWN * 3}"),
         "-",
         demand_in(JobBody(services=["asr", "nmt", "tts"], src="zh", tgt="en"), Tenant("default")),
         payload='{"text":"' + "x" * 88 + '"}',
@@ -74,7 +74,7 @@ def run(plan: Plan) -> Iterator[Figure]:
         claim = ["FCALL", "fleet1_job_claim", "1", P]
         packed = _claim(stage)
         answer = stage.fcall("job_claim", packed.replace(_DRAWN.encode(), b"0" * 12))
-        if answer[1][0] != b"placed":
+        if msgpack.unpackb(answer[1])[0][0] != "placed":
             raise NoServer(f"the claim is not placed: {answer!r}")
 
         def claims(pipelined: int = 1) -> float:

@@ -129,36 +129,33 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
 def _placement(job: JobId, state: JobState, fields: list[Any]) -> Placement:
     node, endpoint, pool, fence, attempt, expires = fields
     return Placement(
-        job,
-        state,
-        NodeId(node.decode()),
-        endpoint.decode(),
-        PoolName(pool.decode()),
-        Fence(int(fence)),
-        int(attempt),
-        int(expires),
+        job, state, NodeId(node), endpoint, PoolName(pool), Fence(int(fence)), int(attempt), int(expires)
     )
+
+
+def read_answers(packed: bytes) -> list[list[Any]]:
+    answers: list[list[Any]] = msgpack.unpackb(packed)
+    return answers
 
 
 def read_answer(job: JobId, raw: list[Any]) -> Answer:
     """One answer of job_claim; an unknown word is a newer library's, and no answer we can use."""
     match raw[0]:
-        case b"placed":
+        case "placed":
             return Placed(_placement(job, JobState.CLAIMED, raw[2:8]), bool(raw[8]), raw[9], raw[10] / raw[11])
-        case b"exists":
-            return Exists(_placement(job, JobState(raw[1].decode()), raw[2:8]))
-        case b"refused":
-            name = raw[1].decode()
-            return Refused(None if name == "unknown" else RefusalClass(name), raw[2], raw[3].decode())
-        case b"waiting":
-            return Waiting(JobId(raw[1].decode()), raw[2])
-        case b"crowded":
-            return Crowded(raw[1].decode(), raw[2])
-        case b"again":
-            return Again(raw[1].decode(), raw[2])
-        case b"differs":
+        case "exists":
+            return Exists(_placement(job, JobState(raw[1]), raw[2:8]))
+        case "refused":
+            return Refused(None if raw[1] == "unknown" else RefusalClass(raw[1]), raw[2], raw[3])
+        case "waiting":
+            return Waiting(JobId(raw[1]), raw[2])
+        case "crowded":
+            return Crowded(raw[1], raw[2])
+        case "again":
+            return Again(raw[1], raw[2])
+        case "differs":
             return "differs"
-        case b"denied":
+        case "denied":
             return "denied"
         case word:
             raise ServerUnavailable(f"job_claim answered {word!r}")

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
-from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_mirror
+from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_answers, read_mirror
 from scheduler.store.explained import ExplainedPage, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
@@ -147,7 +147,7 @@ class Functions:
     async def job_claim(self, claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
         """Up to 16 claims in one round trip; an answer for each, in order. Safe to repeat: claims go by job id."""
         packed = [pack_claim(request, shortlist) for request, shortlist in claims]
-        answers = (await self._call("job_claim", *packed))[1:]
+        answers = read_answers((await self._call("job_claim", *packed))[1])
         return [read_answer(request.id, raw) for (request, _), raw in zip(claims, answers, strict=True)]
 
     async def job_start(self, job: JobId, fence: Fence) -> Running | Literal["fenced", "unknown"]:
