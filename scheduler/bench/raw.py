@@ -5,6 +5,7 @@ import random
 import time
 from typing import Any
 
+import msgpack
 import msgspec
 from redis.asyncio import Redis
 
@@ -48,7 +49,7 @@ async def raw(load: Load) -> Seen:
 
     async def claim(due: float) -> None:
         answer: Any = await client.execute_command("FCALL", "fleet1_job_claim", 1, P, next(claims))
-        saw.saw(201 if answer[1][0] == b"placed" else 0, time.monotonic() - due)
+        saw.saw(201 if msgpack.unpackb(answer[1])[0][0] == "placed" else 0, time.monotonic() - due)
 
     def send(due: float) -> None:
         task = asyncio.create_task(claim(due))
