@@ -11,6 +11,7 @@ from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.mirror import Mirror
 from scheduler.errors import ServerUnavailable
+from scheduler.placement.correct import correct
 from scheduler.placement.eligible import Compiled, Eligible
 from scheduler.placement.refusal import Breakdown, breakdown
 from scheduler.placement.select import Candidates, excluded_positions, select
@@ -143,14 +144,8 @@ class Dispatcher:
         return answer
 
     def _correct(self, shown: Snapshot, candidates: Candidates, answer: Corrections) -> None:
-        """Write the true loads over those of the present snapshot, the slot just taken included."""
-        current = self._mirror.snapshot
-        for position, used in zip(candidates.positions, answer.used, strict=False):
-            node = shown.node(position)
-            now_at = position if current is shown else current.positions.get(node.id)
-            if now_at is not None and (used >= 0 or current is shown):
-                taken = isinstance(answer, Placed) and node.id == answer.placement.node
-                current.free[now_at] = 0 if used < 0 else max(node.slots - used - taken, 0)
+        taken = answer.placement.node if isinstance(answer, Placed) else None
+        correct(shown, self._mirror.snapshot, candidates.positions, answer.used, taken)
 
     async def _page_through(self, request: JobRequest, snapshot: Snapshot, eligible: Eligible) -> Answer:
         skip = excluded_positions(snapshot, request.exclude)
