@@ -1,7 +1,7 @@
 """The schedulers beside ours: each picks one node at a time from what it knows, and tries another if that is full.
 
-Their cache is better than ours: a refresh brings the true loads of all nodes, material changes or not. As where loads come
-by reports alone, a replica does not count what it has placed itself; it does remember that a node was full.
+Their cache is better than ours: a refresh brings the true loads of all nodes, material changes or not. As where loads
+come by reports alone, a replica does not count what it has placed itself; it does remember that a node was full.
 """
 
 import random
@@ -30,6 +30,7 @@ class Cached:
         self.cursor = rng.randrange(self.count)
         self.loads: list[float] = []
         self._least: list[int] = []
+        self._low = 0.0
         self.refresh(truth)
 
     def refresh(self, truth: Truth) -> None:
@@ -46,14 +47,14 @@ class Cached:
                 self.loads[node] = 1.0
 
     def least(self, rng: random.Random) -> int:
-        """One of the nodes of the lowest load that is known; those that have turned out full are dropped on the way."""
+        """One of the nodes of the lowest load that is known; those that turned out full are dropped on the way."""
         while True:
             if not self._least:
-                low = min(self.loads)
-                self._least = [node for node, load in enumerate(self.loads) if load == low]
+                self._low = min(self.loads)
+                self._least = [node for node, load in enumerate(self.loads) if load == self._low]
             at = int(rng.random() * len(self._least))
             node = self._least[at]
-            if self.loads[node] < 1 or min(self.loads) == 1:
+            if self.loads[node] == self._low:
                 return node
             self._least[at] = self._least[-1]
             self._least.pop()

@@ -77,11 +77,11 @@ class Simulation:
         heapq.heappush(self._events, (at_ms, self._order, happen, what))
 
     def _fill(self) -> None:
-        """Begin under load: each job that already runs stands on the better of two nodes, as if it had been placed."""
+        """Begin under load: each job that already runs stands on the better of two nodes, as if placed there."""
         rng, truth = self._plan.stream("fill"), self._truth
-        count, pick = len(truth.slots), min
+        count = len(truth.slots)
         for _ in range(int(min(self._plan.load, 1) * truth.total)):
-            node = pick(rng.randrange(count), rng.randrange(count), key=truth.load.__getitem__)
+            node = min(rng.randrange(count), rng.randrange(count), key=truth.load.__getitem__)
             if truth.load[node] == 1:
                 node = truth.look() or node
             if truth.load[node] < 1:
@@ -112,7 +112,7 @@ class Simulation:
             self._at(self._now + self._plan.rtt_ms / 2, self._decide, (job, shortlist))
 
     def _decide(self, what: tuple[_Job, Sequence[int]]) -> None:
-        """The function in Redis: the least loaded of the shortlist takes the job; else the policy's look, if it has one."""
+        """As the function in Redis: the least loaded of the shortlist takes the job, else what the policy's look finds."""
         job, shortlist = what
         truth = self._truth
         load, used = truth.load, truth.used

@@ -64,7 +64,7 @@ class Truth:
             yield node
 
     def look(self) -> int | None:
-        """The least loaded of up to four random free nodes, as lua/shared/looking.lua finds it; None: all are full."""
+        """The least loaded of up to four random free nodes, as lua/shared/looking.lua has it; None: all are full."""
         met = self._free if len(self._free) <= 4 else self._rng.sample(self._free, 4)
         return min(met, key=self.load.__getitem__, default=None)
 

@@ -22,7 +22,7 @@ def _served(plan: SimPlan, rng: random.Random) -> float:
 
 
 def residual_ms(plan: SimPlan, rng: random.Random) -> float:
-    """What is left of a job that runs when one looks: long jobs are met more often, at an even point of their time."""
+    """What is left of a job that runs when one looks: a long job is met more often, at any point of its time."""
     if plan.service == "exponential":
         return rng.expovariate(1 / plan.service_ms)
     if plan.service == "fixed":
