@@ -10,6 +10,7 @@ Row = Callable[[Plan], Iterator[Figure]]
 
 ROWS: dict[str, tuple[str, str]] = {
     "d": ("a claim in Redis beside SET", "scheduler.bench.claim:run"),
+    "j": ("quality of placement, real and simulated", "scheduler.bench.quality:run"),
 }
 
 

@@ -10,8 +10,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One policy in one simulation; None where nothing was there to measure.
 
     Conflicts: jobs whose first shortlist was full while another node had a slot, in percent of all jobs. Hottest ÷
-    mean: of the nodes' loads over time; where jobs come in bursts, of what each burst placed. In vain: refused while a
-    slot was free in the deciding step.
+    mean: of the nodes' loads over time; where jobs come in bursts, of what each burst placed. In vain: refused while
+    a slot was free in the deciding step.
     """
 
     policy: str

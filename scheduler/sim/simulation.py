@@ -112,7 +112,7 @@ class Simulation:
             self._at(self._now + self._plan.rtt_ms / 2, self._decide, (job, shortlist))
 
     def _decide(self, what: tuple[_Job, Sequence[int]]) -> None:
-        """As the function in Redis: the least loaded of the shortlist takes the job, else what the policy's look finds."""
+        """As the function in Redis: the least loaded of the shortlist, else what the policy's look finds."""
         job, shortlist = what
         truth = self._truth
         load, used = truth.load, truth.used

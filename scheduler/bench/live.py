@@ -1,0 +1,155 @@
+"""Real replicas on a real server under the work of a simulation's plan, so that the two can be set side by side."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from scheduler.bench.stage import HOUR_MS, P, Stage
+from scheduler.domain.demand import demand_from_tokens
+from scheduler.domain.ids import JobId, NodeId, Tenant
+from scheduler.domain.job import Affinity, JobRequest
+from scheduler.engine.dispatch import Placement
+from scheduler.engine.engine import Engine
+from scheduler.settings import Settings
+from scheduler.sim.plan import SimPlan
+from scheduler.sim.work import bursts, residual_ms
+from scheduler.store.client import connect
+from scheduler.store.functions import Functions
+
+_DEMAND = demand_from_tokens(["gpu"], Tenant("default"))
+# A beat of the bench: so often some of the nodes heartbeat.
+_TICK_MS = 50
+_AT_ONCE = 128
+
+
+@dataclass
+class Seen:
+    """What the claims of one run were told."""
+
+    placed: int = 0
+    refused: int = 0
+    conflicts: int = 0
+    ages_ms: list[int] = field(default_factory=list)
+    nodes: Counter[NodeId] = field(default_factory=Counter)
+
+
+class Live:
+    """A fleet of simulated nodes, and as many engines in this process as the plan has replicas."""
+
+    def __init__(self, plan: SimPlan, engines: list[Engine], functions: Functions) -> None:
+        self.plan = plan
+        self._engines = engines
+        self._functions = functions
+        self._nodes: dict[NodeId, int] = {}
+        self._rng = plan.stream("bench")
+        self._ids = itertools.count()
+        self._ends: set[asyncio.Task[None]] = set()
+
+    async def register(self) -> None:
+        for i, slots in enumerate(self.plan.node_slots()):
+            node = NodeId(f"n{i}")
+            more = {"ttl_ms": HOUR_MS}
+            known = await self._functions.node_register(
+                node, endpoint="http://n", slots=slots, capabilities=["gpu"], **more
+            )
+            self._nodes[node] = known.incarnation
+        while any(engine.obstacle() for engine in self._engines):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.05)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        await asyncio.gather(*(engine.mirror.refresh() for engine in self._engines))
+
+    async def heartbeat(self, nodes: Sequence[NodeId]) -> None:
+        await asyncio.gather(*(self._functions.node_heartbeat(node, self._nodes[node]) for node in nodes))
+
+    async def heartbeat_for_ever(self) -> None:
+        """Each node once in heartbeat_ms, spread over that time."""
+        turns, started, done = itertools.cycle(list(self._nodes)), time.monotonic(), 0
+        while True:
+            await asyncio.sleep(_TICK_MS / 1000)
+            due = int((time.monotonic() - started) * 1000 * len(self._nodes) / self.plan.heartbeat_ms)
+            await self.heartbeat(list(itertools.islice(turns, due - done)))
+            done = due
+
+    async def place(self, service_ms: float, seen: Seen | None, session: str | None = None) -> None:
+        """One claim by any replica; its job is finished after its service time."""
+        engine = self._rng.choice(self._engines)
+        affinity: Affinity = "sticky" if session else "none"
+        job = JobId(f"0.{next(self._ids)}")
+        request = JobRequest(job, "-", _DEMAND, session, affinity, deliver="direct", ack_ms=HOUR_MS)
+        verdict = await engine.place(request)
+        if seen is not None:
+            seen.ages_ms.append(engine.mirror.age_ms)
+            seen.refused += not isinstance(verdict, Placement)
+        if isinstance(verdict, Placement):
+            if seen is not None:
+                seen.placed += 1
+                seen.conflicts += verdict.conflict
+                seen.nodes[verdict.placed.placement.node] += 1
+            end = asyncio.create_task(self._end(engine, verdict, service_ms))
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
+
+    async def _end(self, engine: Engine, verdict: Placement, service_ms: float) -> None:
+        await asyncio.sleep(service_ms / 1000)
+        placement = verdict.placed.placement
+        await engine.functions.job_finish(placement.job, placement.fence, "succeeded")
+
+    async def run(self) -> Seen:
+        """The plan's work from its first job to its last; what comes while it warms up is not counted."""
+        plan, seen = self.plan, Seen()
+        total = sum(plan.node_slots())
+        rest = [residual_ms(plan, self._rng) for _ in range(int(plan.load * total))]
+        for start in range(0, len(rest), _AT_ONCE):
+            await asyncio.gather(*(self.place(ms, None) for ms in rest[start : start + _AT_ONCE]))
+        beating = asyncio.create_task(self.heartbeat_for_ever())
+        started, claims = time.monotonic(), []
+        for at_ms, services in bursts(plan, total):
+            late = time.monotonic() - started - at_ms / 1000
+            if late < 0:
+                await asyncio.sleep(-late)
+            counted = seen if at_ms >= plan.warm_up_ms else None
+            claims += [asyncio.create_task(self.place(ms, counted)) for ms in services]
+        await asyncio.gather(*claims)
+        beating.cancel()
+        await self.stop(beating)
+        return seen
+
+    async def burst(self, count: int) -> Seen:
+        """So many sessions at one instant on an idle fleet, each told to every snapshot as it ends."""
+        seen = Seen()
+        await asyncio.gather(*(self.place(0, seen, f"{self.plan.seed}:{next(self._ids)}") for _ in range(count)))
+        await self.stop()
+        await self.heartbeat(list(self._nodes))
+        await self.refresh()
+        return seen
+
+    async def stop(self, *more: "asyncio.Task[None]") -> None:
+        """Let no task of this run outlive it."""
+        await asyncio.gather(*self._ends, *more, return_exceptions=True)
+
+
+@asynccontextmanager
+async def live(stage: Stage, plan: SimPlan) -> AsyncIterator[Live]:
+    """A fleet as planned, known to all replicas; gone afterwards."""
+    stage.clear()
+    settings = Settings(
+        redis_url=stage.server.url, refresh_ms=plan.refresh_ms, candidates=plan.d, redis_connections=4
+    )
+    engines = [Engine(settings) for _ in range(plan.replicas)]
+    client = connect(stage.server.url, timeout_ms=10_000)
+    running = Live(plan, engines, Functions(client, P))
+    try:
+        for engine in engines:
+            await engine.start()
+        await running.register()
+        yield running
+    finally:
+        for engine in engines:
+            await engine.stop()
+        await client.aclose()
