@@ -12,11 +12,12 @@ from scheduler.bench.stage import HOUR_MS, P, Stage
 from scheduler.domain.demand import demand_from_tokens
 from scheduler.domain.ids import JobId, NodeId, Tenant
 from scheduler.domain.job import Affinity, JobRequest
+from scheduler.domain.job import Placement as Placed
 from scheduler.engine.dispatch import Placement
 from scheduler.engine.engine import Engine
 from scheduler.settings import Settings
 from scheduler.sim.plan import SimPlan
-from scheduler.sim.work import bursts, residual_ms
+from scheduler.sim.work import bursts, running_ms
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
 
@@ -47,7 +48,7 @@ class Live:
         self._nodes: dict[NodeId, int] = {}
         self._rng = plan.stream("bench")
         self._ids = itertools.count()
-        self._ends: set[asyncio.Task[None]] = set()
+        self.ends: set[asyncio.Task[None]] = set()
 
     async def register(self) -> None:
         for i, slots in enumerate(self.plan.node_slots()):
@@ -76,62 +77,75 @@ class Live:
             await self.heartbeat(list(itertools.islice(turns, due - done)))
             done = due
 
-    async def place(self, service_ms: float, seen: Seen | None, session: str | None = None) -> None:
-        """One claim by any replica; its job is finished after its service time."""
+    async def place(self, seen: Seen, session: str | None = None) -> Placement | None:
+        """One claim by any replica."""
         engine = self._rng.choice(self._engines)
         affinity: Affinity = "sticky" if session else "none"
         job = JobId(f"0.{next(self._ids)}")
         request = JobRequest(job, "-", _DEMAND, session, affinity, deliver="direct", ack_ms=HOUR_MS)
         verdict = await engine.place(request)
-        if seen is not None:
-            seen.ages_ms.append(engine.mirror.age_ms)
-            seen.refused += not isinstance(verdict, Placement)
-        if isinstance(verdict, Placement):
-            if seen is not None:
-                seen.placed += 1
-                seen.conflicts += verdict.conflict
-                seen.nodes[verdict.placed.placement.node] += 1
-            end = asyncio.create_task(self._end(engine, verdict, service_ms))
-            self._ends.add(end)
-            end.add_done_callback(self._ends.discard)
+        seen.ages_ms.append(engine.mirror.age_ms)
+        if not isinstance(verdict, Placement):
+            seen.refused += 1
+            return None
+        seen.placed += 1
+        seen.conflicts += verdict.conflict
+        seen.nodes[verdict.placed.placement.node] += 1
+        return verdict
 
-    async def _end(self, engine: Engine, verdict: Placement, service_ms: float) -> None:
+    def end(self, placed: Placement | None, service_ms: float) -> None:
+        """Finish the job so long after now."""
+        if placed is not None:
+            end = asyncio.create_task(self._end(placed.placed.placement, service_ms))
+            self.ends.add(end)
+            end.add_done_callback(self.ends.discard)
+
+    async def _end(self, placement: Placed, service_ms: float) -> None:
         await asyncio.sleep(service_ms / 1000)
-        placement = verdict.placed.placement
-        await engine.functions.job_finish(placement.job, placement.fence, "succeeded")
+        await self._functions.job_finish(placement.job, placement.fence, "succeeded")
+
+    async def serve(self, service_ms: float, seen: Seen) -> None:
+        self.end(await self.place(seen), service_ms)
 
     async def run(self) -> Seen:
         """The plan's work from its first job to its last; what comes while it warms up is not counted."""
-        plan, seen = self.plan, Seen()
+        plan, seen, aside = self.plan, Seen(), Seen()
         total = sum(plan.node_slots())
-        rest = [residual_ms(plan, self._rng) for _ in range(int(plan.load * total))]
-        for start in range(0, len(rest), _AT_ONCE):
-            await asyncio.gather(*(self.place(ms, None) for ms in rest[start : start + _AT_ONCE]))
+        running = running_ms(plan, total)
+        placed: list[Placement | None] = []
+        for start in range(0, len(running), _AT_ONCE):
+            batch = running[start : start + _AT_ONCE]
+            placed += await asyncio.gather(*(self.place(aside) for _ in batch))
+        for placement, rest_ms in zip(placed, running, strict=True):
+            self.end(placement, rest_ms)
         beating = asyncio.create_task(self.heartbeat_for_ever())
-        started, claims = time.monotonic(), []
+        started = time.monotonic()
+        claims: list[asyncio.Task[None]] = []
         for at_ms, services in bursts(plan, total):
             late = time.monotonic() - started - at_ms / 1000
             if late < 0:
                 await asyncio.sleep(-late)
-            counted = seen if at_ms >= plan.warm_up_ms else None
-            claims += [asyncio.create_task(self.place(ms, counted)) for ms in services]
+            counted = seen if at_ms >= plan.warm_up_ms else aside
+            claims += [asyncio.create_task(self.serve(ms, counted)) for ms in services]
         await asyncio.gather(*claims)
         beating.cancel()
-        await self.stop(beating)
+        await asyncio.gather(beating, return_exceptions=True)
         return seen
 
     async def burst(self, count: int) -> Seen:
-        """So many sessions at one instant on an idle fleet, each told to every snapshot as it ends."""
+        """So many sessions at one instant; they end once all are placed, and every snapshot is told of that."""
         seen = Seen()
-        await asyncio.gather(*(self.place(0, seen, f"{self.plan.seed}:{next(self._ids)}") for _ in range(count)))
+        names = [f"session-{next(self._ids)}" for _ in range(count)]
+        for placed in await asyncio.gather(*(self.place(seen, name) for name in names)):
+            self.end(placed, 0)
         await self.stop()
         await self.heartbeat(list(self._nodes))
         await self.refresh()
         return seen
 
-    async def stop(self, *more: "asyncio.Task[None]") -> None:
-        """Let no task of this run outlive it."""
-        await asyncio.gather(*self._ends, *more, return_exceptions=True)
+    async def stop(self) -> None:
+        """Wait until all jobs are finished."""
+        await asyncio.gather(*self.ends)
 
 
 @asynccontextmanager
@@ -150,6 +164,8 @@ async def live(stage: Stage, plan: SimPlan) -> AsyncIterator[Live]:
         await running.register()
         yield running
     finally:
+        for end in running.ends:
+            end.cancel()
         for engine in engines:
             await engine.stop()
         await client.aclose()

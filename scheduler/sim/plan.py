@@ -93,5 +93,5 @@ def checked(name: str, value: float) -> float:
     """The number, if it is within the limits of this field; else BadInput names the option and the limits."""
     low, high = LIMITS[name]
     if not low <= value <= high:
-        raise BadInput(option(name), f"must be a number from {low:,} to {high:,}")
+        raise BadInput(option(name), f"must be a number from {low:,g} to {high:,.0f}")
     return value

@@ -9,9 +9,9 @@ from typing import Any
 from scheduler.sim.outcome import Outcome, Tally
 from scheduler.sim.plan import SimPlan
 from scheduler.sim.policies import POLICIES
-from scheduler.sim.tries import Answer, Tries
+from scheduler.sim.tries import Answer, Replica, Tries
 from scheduler.sim.truth import Truth
-from scheduler.sim.work import bursts, residual_ms
+from scheduler.sim.work import bursts, running_ms
 
 _PROGRESS = 500
 
@@ -43,6 +43,7 @@ class Simulation:
         self._progress = progress
         self._rng = plan.stream("policy")
         self._truth = Truth(plan.node_slots(), plan.stream("truth"))
+        self._replicas: list[Replica] = []
         self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._order = 0
         self._now = 0.0
@@ -80,13 +81,13 @@ class Simulation:
         """Begin under load: each job that already runs stands on the better of two nodes, as if placed there."""
         rng, truth = self._plan.stream("fill"), self._truth
         count = len(truth.slots)
-        for _ in range(int(min(self._plan.load, 1) * truth.total)):
+        for rest_ms in running_ms(self._plan, truth.total):
             node = min(rng.randrange(count), rng.randrange(count), key=truth.load.__getitem__)
             if truth.load[node] == 1:
                 node = truth.look() or node
             if truth.load[node] < 1:
                 truth.take(node)
-                self._at(residual_ms(self._plan, rng), truth.give, node)
+                self._at(rest_ms, truth.give, node)
 
     def _next(self) -> None:
         burst = next(self._work, None)
@@ -162,7 +163,7 @@ class Simulation:
                 hottest = max(count / slots[at] for at, count in placed.items())
                 self._tally.heat.append(hottest * self._truth.total / placed.total())
 
-    def _refresh(self, replica: Any) -> None:
+    def _refresh(self, replica: Replica) -> None:
         replica.refresh(self._truth)
         self._at(self._now + self._plan.refresh_ms * self._rng.uniform(0.8, 1.2), self._refresh, replica)
 

@@ -21,6 +21,12 @@ def _served(plan: SimPlan, rng: random.Random) -> float:
     return rng.lognormvariate(math.log(plan.service_ms) - _SIGMA**2 / 2, _SIGMA)
 
 
+def running_ms(plan: SimPlan, total_slots: int) -> list[float]:
+    """What is left of each job that runs already when drawn work begins: as many as the load says."""
+    rng = plan.stream("running")
+    return [residual_ms(plan, rng) for _ in range(int(min(plan.load, 1) * total_slots))]
+
+
 def residual_ms(plan: SimPlan, rng: random.Random) -> float:
     """What is left of a job that runs when one looks: a long job is met more often, at any point of its time."""
     if plan.service == "exponential":
