@@ -29,11 +29,12 @@ _AT_ONCE = 128
 
 @dataclass
 class Seen:
-    """What the claims of one run were told."""
+    """What the claims of one run were told; `late_ms`: how long after its instant the latest was answered."""
 
     placed: int = 0
     refused: int = 0
     conflicts: int = 0
+    late_ms: float = 0.0
     ages_ms: list[int] = field(default_factory=list)
     nodes: Counter[NodeId] = field(default_factory=Counter)
 
@@ -93,19 +94,21 @@ class Live:
         seen.nodes[verdict.placed.placement.node] += 1
         return verdict
 
-    def end(self, placed: Placement | None, service_ms: float) -> None:
-        """Finish the job so long after now."""
+    def end(self, placed: Placement | None, at: float) -> None:
+        """Finish the job at this instant of the monotonic clock, or now if that is over."""
         if placed is not None:
-            end = asyncio.create_task(self._end(placed.placed.placement, service_ms))
+            end = asyncio.create_task(self._end(placed.placed.placement, at))
             self.ends.add(end)
             end.add_done_callback(self.ends.discard)
 
-    async def _end(self, placement: Placed, service_ms: float) -> None:
-        await asyncio.sleep(service_ms / 1000)
+    async def _end(self, placement: Placed, at: float) -> None:
+        await asyncio.sleep(at - time.monotonic())
         await self._functions.job_finish(placement.job, placement.fence, "succeeded")
 
-    async def serve(self, service_ms: float, seen: Seen) -> None:
-        self.end(await self.place(seen), service_ms)
+    async def serve(self, due: float, service_ms: float, seen: Seen) -> None:
+        """A claim's wait is part of its service, else a busy machine would raise the load."""
+        self.end(await self.place(seen), due + service_ms / 1000)
+        seen.late_ms = max(seen.late_ms, (time.monotonic() - due) * 1000)
 
     async def run(self) -> Seen:
         """The plan's work from its first job to its last; what comes while it warms up is not counted."""
@@ -116,17 +119,17 @@ class Live:
         for start in range(0, len(running), _AT_ONCE):
             batch = running[start : start + _AT_ONCE]
             placed += await asyncio.gather(*(self.place(aside) for _ in batch))
-        for placement, rest_ms in zip(placed, running, strict=True):
-            self.end(placement, rest_ms)
         beating = asyncio.create_task(self.heartbeat_for_ever())
         started = time.monotonic()
+        for placement, rest_ms in zip(placed, running, strict=True):
+            self.end(placement, started + rest_ms / 1000)
         claims: list[asyncio.Task[None]] = []
         for at_ms, services in bursts(plan, total):
-            late = time.monotonic() - started - at_ms / 1000
-            if late < 0:
-                await asyncio.sleep(-late)
+            due = started + at_ms / 1000
+            if (early := due - time.monotonic()) > 0:
+                await asyncio.sleep(early)
             counted = seen if at_ms >= plan.warm_up_ms else aside
-            claims += [asyncio.create_task(self.serve(ms, counted)) for ms in services]
+            claims += [asyncio.create_task(self.serve(due, ms, counted)) for ms in services]
         await asyncio.gather(*claims)
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

@@ -15,6 +15,8 @@ from scheduler.sim.simulation import Simulation
 from scheduler.store.library import read_library
 
 SEEDS = 5
+# Of a job length: a run whose claims were answered later than this measured the machine.
+LATE = 0.05
 # The judge looks at every node in the step that refuses, and counts in P:judged.
 _REFUSES = "  local class = refusal_class(S, claim, order)"
 _JUDGE = """
@@ -72,6 +74,15 @@ async def _run(stage: Stage, plan: SimPlan) -> Seen:
         return await running.run()
 
 
+def _undisturbed(stage: Stage, plan: SimPlan) -> Seen:
+    """A run; another one, twice at most, where the machine stood still so long that jobs piled up."""
+    for _ in range(3):
+        seen = asyncio.run(_run(stage, plan))
+        if seen.late_ms < LATE * plan.service_ms:
+            break
+    return seen
+
+
 async def _bursts(stage: Stage, plan: SimPlan) -> list[float]:
     async with live(stage, plan) as running:
         return [await _hottest(running) for _ in range(plan.jobs // plan.burst)]
@@ -84,7 +95,7 @@ async def _hottest(running: Live) -> float:
 
 def _conflicts(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
     what = f"first-try conflicts at 85 % load, snapshot 0.2 job lengths old; {plan.nodes} nodes of 10 slots"
-    seen = asyncio.run(_run(stage, plan))
+    seen = _undisturbed(stage, plan)
     yield Figure(
         row="j",
         what=what,
@@ -94,6 +105,7 @@ def _conflicts(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
         detail={
             "claims": seen.placed + seen.refused,
             "conflicts": seen.conflicts,
+            "latest ms": seen.late_ms,
             "age ÷ job length": statistics.fmean(seen.ages_ms) / plan.service_ms,
         },
     )
@@ -130,7 +142,7 @@ def _imbalance(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
 
 def _refusals(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
     stage.client.execute_command("FUNCTION", "LOAD", "REPLACE", judged_library())
-    seen = asyncio.run(_run(stage, plan))
+    seen = _undisturbed(stage, plan)
     judged = cast("dict[bytes, bytes]", stage.client.hgetall(f"{P}:judged"))
     yield Figure(
         row="j",
@@ -141,6 +153,7 @@ def _refusals(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
         detail={
             "claims": seen.placed + seen.refused,
             "refusals judged": int(judged.get(b"refused", 0)),
+            "latest ms": seen.late_ms,
             "refused %": 100 * seen.refused / max(seen.placed + seen.refused, 1),
         },
     )
