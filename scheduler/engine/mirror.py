@@ -60,6 +60,12 @@ class Mirror:
             self._running = asyncio.create_task(self._refresh())
         await asyncio.shield(self._running)
 
+    async def close(self) -> None:
+        """End the refresh that is under way, which nobody may be waiting for any more."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
     async def _refresh(self) -> None:
         started = time.monotonic()
         snapshot, cursor, complete = self.snapshot, self.snapshot.version, self.snapshot.version
