@@ -29,13 +29,17 @@ _AT_ONCE = 128
 
 @dataclass
 class Seen:
-    """What the claims of one run were told; `late_ms`: how long after its instant the latest was answered."""
+    """What the claims of one run were told; `late_ms`: how long after its instant the latest was answered.
+
+    `judged` is what a judge inside the library counted, if it has one.
+    """
 
     placed: int = 0
     refused: int = 0
     conflicts: int = 0
     late_ms: float = 0.0
     ages_ms: list[int] = field(default_factory=list)
+    judged: dict[bytes, bytes] = field(default_factory=dict)
     nodes: Counter[NodeId] = field(default_factory=Counter)
 
 
@@ -133,6 +137,7 @@ class Live:
         await asyncio.gather(*claims)
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
+        seen.late_ms = max(seen.late_ms, aside.late_ms)
         return seen
 
     async def burst(self, count: int) -> Seen:
@@ -156,7 +161,13 @@ async def live(stage: Stage, plan: SimPlan) -> AsyncIterator[Live]:
     """A fleet as planned, known to all replicas; gone afterwards."""
     stage.clear()
     settings = Settings(
-        redis_url=stage.server.url, refresh_ms=plan.refresh_ms, candidates=plan.d, redis_connections=4
+        redis_url=stage.server.url,
+        refresh_ms=plan.refresh_ms,
+        candidates=plan.d,
+        redis_connections=4,
+        # where the machine stands still, claims are late; they do not fail
+        deadline_ms=20_000,
+        redis_timeout_ms=10_000,
     )
     engines = [Engine(settings) for _ in range(plan.replicas)]
     client = connect(stage.server.url, timeout_ms=10_000)

@@ -16,7 +16,7 @@ from scheduler.store.library import read_library
 
 SEEDS = 5
 # Of a job length: a run whose claims were answered later than this measured the machine.
-LATE = 0.05
+LATE = 0.1
 # The judge looks at every node in the step that refuses, and counts in P:judged.
 _REFUSES = "  local class = refusal_class(S, claim, order)"
 _JUDGE = """
@@ -71,16 +71,17 @@ def simulated(plan: SimPlan) -> list[Outcome]:
 
 async def _run(stage: Stage, plan: SimPlan) -> Seen:
     async with live(stage, plan) as running:
-        return await running.run()
+        seen = await running.run()
+    seen.judged = cast("dict[bytes, bytes]", stage.client.hgetall(f"{P}:judged"))
+    return seen
 
 
 def _undisturbed(stage: Stage, plan: SimPlan) -> Seen:
     """A run; another one, twice at most, where the machine stood still so long that jobs piled up."""
-    for _ in range(3):
-        seen = asyncio.run(_run(stage, plan))
-        if seen.late_ms < LATE * plan.service_ms:
-            break
-    return seen
+    runs: list[Seen] = []
+    while not runs or (len(runs) < 3 and runs[-1].late_ms > LATE * plan.service_ms):
+        runs.append(asyncio.run(_run(stage, plan)))
+    return min(runs, key=lambda seen: seen.late_ms)
 
 
 async def _bursts(stage: Stage, plan: SimPlan) -> list[float]:
@@ -143,16 +144,15 @@ def _imbalance(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
 def _refusals(stage: Stage, plan: SimPlan) -> Iterator[Figure]:
     stage.client.execute_command("FUNCTION", "LOAD", "REPLACE", judged_library())
     seen = _undisturbed(stage, plan)
-    judged = cast("dict[bytes, bytes]", stage.client.hgetall(f"{P}:judged"))
     yield Figure(
         row="j",
         what="refusals while an eligible slot was free, at 98 % load, judged in the deciding step",
         unit="",
-        value=int(judged.get(b"in_vain", 0)),
+        value=int(seen.judged.get(b"in_vain", 0)),
         at_most=0,
         detail={
             "claims": seen.placed + seen.refused,
-            "refusals judged": int(judged.get(b"refused", 0)),
+            "refusals judged": int(seen.judged.get(b"refused", 0)),
             "latest ms": seen.late_ms,
             "refused %": 100 * seen.refused / max(seen.placed + seen.refused, 1),
         },
