@@ -29,7 +29,7 @@ _AT_ONCE = 128
 
 @dataclass
 class Seen:
-    """What the claims of one run were told; `late_ms`: how long after its instant the latest was answered.
+    """What the claims of one run were told; `waits_ms`: how long after its instant each was answered.
 
     `judged` is what a judge inside the library counted, if it has one.
     """
@@ -37,10 +37,15 @@ class Seen:
     placed: int = 0
     refused: int = 0
     conflicts: int = 0
-    late_ms: float = 0.0
+    waits_ms: list[float] = field(default_factory=list)
     ages_ms: list[int] = field(default_factory=list)
     judged: dict[bytes, bytes] = field(default_factory=dict)
     nodes: Counter[NodeId] = field(default_factory=Counter)
+
+    @property
+    def late_ms(self) -> float:
+        """The 99th percentile of the waits."""
+        return sorted(self.waits_ms)[len(self.waits_ms) * 99 // 100]
 
 
 class Live:
@@ -112,7 +117,7 @@ class Live:
     async def serve(self, due: float, service_ms: float, seen: Seen) -> None:
         """A claim's wait is part of its service, else a busy machine would raise the load."""
         self.end(await self.place(seen), due + service_ms / 1000)
-        seen.late_ms = max(seen.late_ms, (time.monotonic() - due) * 1000)
+        seen.waits_ms.append((time.monotonic() - due) * 1000)
 
     async def run(self) -> Seen:
         """The plan's work from its first job to its last; what comes while it warms up is not counted."""
@@ -137,7 +142,7 @@ class Live:
         await asyncio.gather(*claims)
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
-        seen.late_ms = max(seen.late_ms, aside.late_ms)
+        seen.waits_ms += aside.waits_ms
         return seen
 
     async def burst(self, count: int) -> Seen:

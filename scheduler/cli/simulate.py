@@ -57,7 +57,8 @@ def _given(value: float | None, form: str) -> str:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    # narrow enough for a terminal of 80 columns
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("policy", no_wrap=True)
     for name in ("placed", "refused", "in vain", "conflicts %", "hottest ÷ mean", "round trips", "p50 ms", "p99 ms"):
         table.add_column(name, justify="right")

@@ -17,7 +17,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "replicas": (1, 64),
     "refresh_ms": (10, 60_000),
     "heartbeat_ms": (10, 60_000),
-    "load": (0.01, 2),
+    "load": (0.001, 2),
     "service_ms": (1, 3_600_000),
     "burst": (1, 100_000),
     "d": (1, 16),
