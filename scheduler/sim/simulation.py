@@ -34,14 +34,19 @@ class _Job:
 
 
 class Simulation:
-    """One policy under one plan. Deterministic: the same plan gives the same outcome."""
+    """One policy under one plan. Deterministic: the same plan gives the same outcome.
 
-    def __init__(self, plan: SimPlan, policy: str, progress: Callable[[int], None] = lambda _: None) -> None:
+    With another number for `draws` the same jobs meet other draws of the policy: the distance is the noise.
+    """
+
+    def __init__(
+        self, plan: SimPlan, policy: str, progress: Callable[[int], None] = lambda _: None, draws: int = 0
+    ) -> None:
         self._plan = plan
         self._name = policy
         self._policy = POLICIES[policy]
         self._progress = progress
-        self._rng = plan.stream("policy")
+        self._rng = plan.stream(f"policy {draws}")
         self._truth = Truth(plan.node_slots(), plan.stream("truth"))
         self._replicas: list[Replica] = []
         self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
