@@ -126,4 +126,4 @@ def test_a_trace_is_played_whole_on_an_idle_fleet() -> None:
 def test_progress_is_told_on_the_way() -> None:
     told: list[int] = []
     Simulation(SimPlan(nodes=100, jobs=1_000), "random", told.append).run()
-    assert told[:3] == [500, 1_000, 1_500 if len(told) > 2 else 0][: len(told[:3])]
+    assert told[:2] == [500, 1_000]
