@@ -18,6 +18,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "g": ("heartbeats", "scheduler.bench.heartbeats:run"),
     "h": ("latency at half of saturation", "scheduler.bench.latency:run"),
     "i": ("CPU of a placement with more replicas", "scheduler.bench.scaling:run"),
+    "j": ("quality of placement, real and simulated", "scheduler.bench.quality:run"),
     "k": ("three times more than can be placed", "scheduler.bench.overload:run"),
 }
 

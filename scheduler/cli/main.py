@@ -21,6 +21,7 @@ _COMMANDS = {
     "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",
+    "simulate": "scheduler.cli.simulate:simulate",
 }
 
 

@@ -13,6 +13,7 @@ from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.mirror import Mirror
 from scheduler.errors import ServerUnavailable
+from scheduler.placement.correct import correct
 from scheduler.placement.eligible import Compiled, Eligible
 from scheduler.placement.refusal import Breakdown, breakdown
 from scheduler.placement.select import Candidates, excluded_positions, select
@@ -176,16 +177,10 @@ class Dispatcher:
         return proposal
 
     def _correct(self, proposal: _Proposal) -> None:
-        """Write the true loads over those of the present snapshot, the slot just taken included."""
-        answer, current = proposal.answer, self._mirror.snapshot
-        if isinstance(answer, _WITHOUT_LOADS):
-            return
-        same = current is proposal.snapshot
-        taken_on = answer.placement.node if isinstance(answer, Placed) else None
-        for position, node, used in zip(proposal.candidates.positions, proposal.nodes, answer.used, strict=False):
-            now_at = position if same else current.positions.get(node.id)
-            if now_at is not None and (used >= 0 or same):
-                current.free[now_at] = 0 if used < 0 else max(node.slots - used - (node.id == taken_on), 0)
+        answer = proposal.answer
+        if not isinstance(answer, _WITHOUT_LOADS):
+            taken_on = answer.placement.node if isinstance(answer, Placed) else None
+            correct(proposal.snapshot, self._mirror.snapshot, proposal.candidates.positions, answer.used, taken_on)
 
     async def _page_through(self, request: JobRequest, looked: _Proposal) -> _Proposal:
         snapshot, eligible, proposal = looked.snapshot, looked.eligible, looked

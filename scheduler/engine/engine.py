@@ -76,6 +76,7 @@ class Engine:
         await self._batcher.close()
         await self._follower.close()
         await self._reads.close()
+        await self.mirror.close()
         await self._client.aclose()
         await self._blocking.aclose()
 

@@ -55,6 +55,12 @@ class Mirror:
             self._running = asyncio.create_task(self._refresh())
         await asyncio.shield(self._running)
 
+    async def close(self) -> None:
+        """End the refresh that is under way, which nobody may be waiting for any more."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
     async def _refresh(self) -> None:
         started = time.monotonic()
         cursor = complete = self.snapshot.version

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from scheduler.sim.trace import Request
+from scheduler.sim.trace import Request, service_s
 
 CONNECTIONS = 64
 ACK_MARGIN_MS = 30_000
@@ -31,7 +31,7 @@ class ReplayPlan:
     run: str = field(default_factory=lambda: f"replay-{random.getrandbits(48):x}")
 
     def service_s(self, request: Request) -> float:
-        return (request.input_tokens / self.input_rate + request.output_tokens / self.output_rate) / self.speed
+        return service_s(request, self.input_rate, self.output_rate) / self.speed
 
 
 @dataclass

@@ -20,6 +20,11 @@ class Request:
     output_tokens: int
 
 
+def service_s(request: Request, input_rate: float, output_rate: float) -> float:
+    """How long a node works on it, in seconds, by the tokens that it reads and writes a second."""
+    return request.input_tokens / input_rate + request.output_tokens / output_rate
+
+
 def _number(file: Path, line: int, column: str, text: str, high: float) -> float:
     try:
         value = float(text)
