@@ -1,12 +1,13 @@
 """How many placements may be under way: as many as are decided within half of the deadline, as seen lately."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from scheduler.engine.batch import CALLS_MAX, QUEUED_MAX
 from scheduler.store.functions import CLAIMS_MAX
 
+T = TypeVar("T")
 # What the calls under way carry waits for nothing but Redis: so many are always let in.
 LIMIT_MIN = CALLS_MAX * CLAIMS_MAX
 LIMIT_MAX = QUEUED_MAX
@@ -35,13 +36,12 @@ class Door:
         """Whether one more would wait for longer than the deadline leaves room for."""
         return self.under_way >= self._limit
 
-    @contextmanager
-    def passed(self) -> Iterator[None]:
-        """Around a placement."""
+    async def passed(self, placement: Awaitable[T]) -> T:
+        """The placement, counted and timed."""
         self.under_way += 1
         came_as, began = self.under_way, time.monotonic()
         try:
-            yield
+            return await placement
         finally:
             self.under_way -= 1
             self.saw(came_as, time.monotonic() - began)

@@ -106,8 +106,7 @@ class Engine:
         """Claim a slot, or say why not, within settings.deadline_ms; then raises ServerUnavailable."""
         if isinstance(self._checked, LibraryMismatch):
             raise self._checked
-        with self.door.passed():
-            return await self._dispatcher.place(request)
+        return await self.door.passed(self._dispatcher.place(request))
 
     def release(self) -> None:
         """Answer the long polls and end the event streams now, because the replica is about to stop."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
+from scheduler.http.tally import Tally
 from scheduler.store.codec import Waiting
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
@@ -21,18 +22,12 @@ class Metrics:
         self._placements = Counter("fleet_placements", "Jobs placed on a node", registry=self.registry)
         self._conflicts = Counter("fleet_conflicts", "Claims whose whole shortlist was stale", registry=self.registry)
         self._fallbacks = Counter("fleet_fallbacks", "Jobs placed outside the first pool", registry=self.registry)
-        self._regret = Histogram(
+        self._regret = self._tally(
             "fleet_claim_regret_ratio",
             "Load of the chosen node less the best true load of the shortlist, 0 to 1",
-            buckets=(0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
-            registry=self.registry,
+            (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
         )
-        self._age = Histogram(
-            "fleet_claim_snapshot_age_seconds",
-            "Age of the snapshot at the decision",
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
+        self._age = self._tally("fleet_claim_snapshot_age_seconds", "Age of the snapshot at the decision", _BUCKETS)
         reasons = Counter(
             "fleet_refusal_reasons", "Refusals by most common reason", ["reason"], registry=self.registry
         )
@@ -43,9 +38,7 @@ class Metrics:
         self._waits = Counter("fleet_waits", "Jobs accepted to wait for a slot", registry=self.registry)
         refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
-        self._seconds = Histogram(
-            "fleet_claim_seconds", "From a request to its verdict", buckets=_BUCKETS, registry=self.registry
-        )
+        self._seconds = self._tally("fleet_claim_seconds", "From a request to its verdict", _BUCKETS)
         self._requests = Counter(
             "fleet_http_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
         )
@@ -61,6 +54,11 @@ class Metrics:
         }
         for name, (text, read) in gauges.items():
             Gauge(name, text, registry=self.registry).set_function(read)
+
+    def _tally(self, name: str, text: str, bounds: tuple[float, ...]) -> Tally:
+        tally = Tally(name, text, bounds)
+        self.registry.register(tally)
+        return tally
 
     def saw(self, verdict: Verdict, seconds: float) -> None:
         self._seconds.observe(seconds)

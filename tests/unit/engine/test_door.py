@@ -1,6 +1,6 @@
 """When a replica refuses at the door: by how many placements it decides within half of the deadline."""
 
-from contextlib import ExitStack
+import asyncio
 
 import pytest
 
@@ -36,18 +36,24 @@ def test_what_is_late_goes_by_the_deadline() -> None:
     assert after(Door(1_000), 100, 1_500, 0.6) < Door(1_000).limit
 
 
-def test_it_is_shut_while_as_many_as_the_limit_are_under_way() -> None:
-    door = Door(10)
-    with ExitStack() as placements:
-        for _ in range(LIMIT_MIN):
-            assert not door.shut
-            placements.enter_context(door.passed())
-        assert door.shut
+async def test_it_is_shut_while_as_many_as_the_limit_are_under_way() -> None:
+    door, decided = Door(10), asyncio.Event()
+    placements = []
+    for _ in range(LIMIT_MIN):
+        assert not door.shut
+        placements.append(asyncio.create_task(door.passed(decided.wait())))
+        await asyncio.sleep(0)
+    assert door.shut
+    decided.set()
+    assert await asyncio.gather(*placements) == [True] * LIMIT_MIN
     assert not door.shut
 
 
-def test_a_placement_that_fails_has_left() -> None:
+async def test_a_placement_that_fails_has_left() -> None:
+    async def failing() -> None:
+        raise ZeroDivisionError
+
     door = Door(1_000)
-    with pytest.raises(ZeroDivisionError), door.passed():
-        _ = 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        await door.passed(failing())
     assert door.under_way == 0
