@@ -73,8 +73,6 @@ local function share_report(S, node, used)
   node_changed(S, node.id)
 end
 
--- Fields of a node that has no limits of its own, never failed and was never drained: nearly every node.
-local PLAIN_FIELDS = 16
 local MEASURED = { cpu = true, gpu = true, mem = true }
 
 -- calm_loads: whether all that is given are loads, each once and under the fleet's limit

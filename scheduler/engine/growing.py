@@ -12,7 +12,7 @@ from scheduler.placement.snapshot import Snapshot, updated
 from scheduler.store.codec import MirrorPage
 
 # Each time costs a copy of the snapshot's flat lists, so not for each page; and no request waits for all of a fill.
-COLLECTED_MAX = 2_000
+COLLECTED_MAX = 5_000
 
 
 class Growing:
@@ -64,7 +64,7 @@ class Growing:
         """The node of one entry; shapes are shared by all nodes alike. None where its shape is not told nor known."""
         name, _, state, slots, used, over, quarantined, *more = entry
         if more:
-            structure, _, _, capabilities, _, pools = more[0][:6]
+            structure, capabilities, pools = more[0][:3]
             key = (capabilities, pools)
             shape = self._shapes.get(key)
             if shape is None:

@@ -172,7 +172,7 @@ class Functions:
         return Reaped(int(nodes), int(leases), int(jobs))
 
     async def mirror_read(self, cursor: int, complete: int, config_version: int | None) -> MirrorPage:
-        """What changed after version cursor, at most 200 nodes; see lua/mirror_read.lua for the two versions."""
+        """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
         answer = await self._call("mirror_read", cursor, complete, config)
         return read_mirror(answer[1])
