@@ -1,7 +1,7 @@
 """The members of several shapes as one sequence, without copying them."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 
 
@@ -10,7 +10,7 @@ class Joined:
 
     __slots__ = ("ends", "parts")
 
-    def __init__(self, parts: Iterable[tuple[int, ...]]) -> None:
+    def __init__(self, parts: Iterable[Sequence[int]]) -> None:
         self.parts = list(parts)
         self.ends = list(accumulate(map(len, self.parts)))
 

@@ -65,6 +65,6 @@ def open_ours(plan: SimPlan, truth: Truth, rng: random.Random) -> list[Replica]:
     nodes, compiled, demand = _Nodes(truth), Compiled(), demand_from_tokens(["gpu"], Tenant("default"))
     first = updated(Snapshot(epoch="simulated", structure_version=1), nodes.all(), [])
     return [
-        Ours(replace(first, version=truth.version, free=list(first.free)), nodes, compiled, demand, plan.d)
+        Ours(replace(first, version=truth.version, free=first.free[:]), nodes, compiled, demand, plan.d)
         for _ in range(plan.replicas)
     ]

@@ -11,13 +11,13 @@ A, B, C = (node(name) for name in "abc")
 def test_true_loads_and_the_slot_just_taken_are_written_over_the_snapshots() -> None:
     snapshot = fleet(A, B, C)
     correct(snapshot, snapshot, [0, 1], [1, 3], NodeId("b"))
-    assert snapshot.free == [3, 0, 4]
+    assert snapshot.free.tolist() == [3, 0, 4]
 
 
 def test_an_unfit_node_seems_full_until_the_mirror_says_otherwise() -> None:
     snapshot = fleet(A, B)
     correct(snapshot, snapshot, [1], [-1], None)
-    assert snapshot.free == [4, 0]
+    assert snapshot.free.tolist() == [4, 0]
 
 
 def test_a_node_is_found_by_its_id_in_a_later_snapshot() -> None:
@@ -32,10 +32,10 @@ def test_that_a_node_was_unfit_is_no_news_for_a_later_snapshot() -> None:
     shown = fleet(A, B)
     later = updated(shown, [node("b", used=1)], [])
     correct(shown, later, [1], [-1], None)
-    assert later.free == [4, 3]
+    assert later.free.tolist() == [4, 3]
 
 
 def test_what_was_cut_from_an_answer_stays_as_it_is() -> None:
     snapshot = fleet(A, B)
     correct(snapshot, snapshot, [0, 1], [2], None)
-    assert snapshot.free == [2, 4]
+    assert snapshot.free.tolist() == [2, 4]
