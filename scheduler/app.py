@@ -43,8 +43,8 @@ def create_app(settings: Settings) -> Starlette:
         routes=[*routes(), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
         middleware=[
-            Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})}),
             Middleware(Shedding, engine=engine, shed=metrics.shed),
+            Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})}),
         ],
         exception_handlers={
             Problem: problem_response,

@@ -1,53 +1,54 @@
-"""How many placements may be under way: as many as are decided within half of the deadline, as seen lately."""
+"""How many placements may be under way in a replica; what comes while as many are is refused at once."""
 
+import asyncio
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from scheduler.engine.batch import CALLS_MAX, QUEUED_MAX
-from scheduler.store.functions import CLAIMS_MAX
-
 T = TypeVar("T")
-# What the calls under way carry waits for nothing but Redis: so many are always let in.
-LIMIT_MIN = CALLS_MAX * CLAIMS_MAX
-LIMIT_MAX = QUEUED_MAX
-# until something was seen: a slow machine that takes a millisecond for each
-_MS_EACH = 1
-# by each placement; all that are under way together move the limit by a fifth, and then the next see what that did
-_STEP = 0.2
+# A burst may be as large as this: a replica that does nothing else decides so many within a quarter of a second.
+BURST_MAX = 1_024
+# Under a flood each turn of the loop is long, for it answers all that came, and a placement needs several turns. Then
+# twice of what the calls under way carry keeps Redis busy, and more would only be late: at three times saturation a
+# bound of 128 placed 1,000 to 1,600 a second, one of 1,024 placed 96, because their answers came after the deadline.
+FLOOD_MAX = 128
+# A turn of the loop that is longer than this means a flood, if anything is refused; it is over after a calm second.
+_LAG_S, _LOOK_S, _CALM_LOOKS = 0.05, 0.05, 20
 
 
 class Door:
-    """Counts placements and times them. Each that was late lowers the limit; each in time that came when it mattered
-    raises it. So the limit needs no model of what makes placements late: their number, other requests, or Redis.
-    """
+    """Counts placements and those turned away, and watches how late the loop is."""
 
-    def __init__(self, deadline_ms: int) -> None:
-        self._patience_s = deadline_ms / 2_000
-        self._limit = float(min(max(deadline_ms / 2 / _MS_EACH, LIMIT_MIN), LIMIT_MAX))
+    def __init__(self) -> None:
         self.under_way = 0
-
-    @property
-    def limit(self) -> int:
-        return int(self._limit)
+        self.refused = 0
+        self._most = BURST_MAX
+        self._known = self._calm = 0
 
     @property
     def shut(self) -> bool:
-        """Whether one more would wait for longer than the deadline leaves room for."""
-        return self.under_way >= self._limit
+        return self.under_way >= self._most
+
+    def saw(self, lag_s: float) -> None:
+        """A timer came so late."""
+        self._calm = self._calm + 1 if self.refused == self._known else 0
+        if self._calm >= _CALM_LOOKS:
+            self._most = BURST_MAX
+        elif lag_s > _LAG_S and not self._calm:
+            self._most = FLOOD_MAX
+        self._known = self.refused
+
+    async def watch(self) -> None:
+        """Look for ever how late timers come."""
+        while True:
+            due = time.monotonic() + _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+            self.saw(time.monotonic() - due)
 
     async def passed(self, placement: Awaitable[T]) -> T:
-        """The placement, counted and timed."""
+        """The placement, counted while it is under way."""
         self.under_way += 1
-        came_as, began = self.under_way, time.monotonic()
         try:
             return await placement
         finally:
             self.under_way -= 1
-            self.saw(came_as, time.monotonic() - began)
-
-    def saw(self, came_as: int, took_s: float) -> None:
-        if took_s > self._patience_s:
-            self._limit = max(self._limit - _STEP, LIMIT_MIN)
-        elif came_as * 2 > self._limit:
-            self._limit = min(self._limit + _STEP, LIMIT_MAX)

@@ -49,7 +49,7 @@ class Engine:
         self._dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
-        self.door = Door(settings.deadline_ms)
+        self.door = Door()
         self._reads = JobReads(self.views)
         self._follower = Follower(EventReader(self._blocking, shard), lambda: self.mirror.snapshot.epoch)
         self.waker = Waker(self._follower, self._reads, self.views)
@@ -66,6 +66,7 @@ class Engine:
             asyncio.create_task(self.mirror.run()),
             asyncio.create_task(reap_for_ever(self.functions, self.settings.reap_ms)),
             asyncio.create_task(self._check_for_ever()),
+            asyncio.create_task(self.door.watch()),
         ]
 
     async def stop(self) -> None:

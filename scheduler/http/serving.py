@@ -14,6 +14,8 @@ def listening(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         http="httptools",
         ws="none",
         access_log=False,
+        # no request is judged by where it came from
+        proxy_headers=False,
         log_level=log_level,
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,

@@ -38,6 +38,7 @@ class Shedding:
             and scope["path"] in PATHS
             and scope["method"] == "POST"
         ):
+            self._engine.door.refused += 1
             self._shed()
             for message in self._answers[wants_msgpack(Request(scope))]:
                 await send(message)

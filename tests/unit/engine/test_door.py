@@ -1,59 +1,84 @@
-"""When a replica refuses at the door: by how many placements it decides within half of the deadline."""
+"""A replica has a bounded number of placements under way, and a smaller one in a flood of requests."""
 
 import asyncio
+import time
 
 import pytest
 
-from scheduler.engine.door import LIMIT_MAX, LIMIT_MIN, Door
+from scheduler.engine.door import BURST_MAX, FLOOD_MAX, Door
+
+LATE_S = 0.06
 
 
-def after(door: Door, count: int, came_as: int, took_s: float) -> int:
-    for _ in range(count):
-        door.saw(came_as, took_s)
-    return door.limit
+def most(door: Door) -> int:
+    """With how many under way it is shut."""
+
+    def is_shut(under_way: int) -> bool:
+        door.under_way = under_way
+        return door.shut
+
+    count = next(count for count in (FLOOD_MAX, BURST_MAX) if is_shut(count))
+    assert not is_shut(count - 1)
+    return count
 
 
-def test_late_placements_lower_the_limit_to_what_the_calls_under_way_can_carry() -> None:
-    door = Door(1_000)
-    assert after(door, 100, 400, 0.6) < Door(1_000).limit
-    assert after(door, 10_000, 400, 0.6) == LIMIT_MIN
+def flooded() -> Door:
+    door = Door()
+    door.refused += 1
+    door.saw(LATE_S)
+    return door
 
 
-def test_placements_in_time_raise_the_limit_to_what_the_queue_holds() -> None:
-    door = Door(1_000)
-    after(door, 10_000, 400, 0.6)
-    assert LIMIT_MIN < after(door, 100, LIMIT_MIN, 0.4) < Door(1_000).limit
-    assert after(door, 100_000, LIMIT_MAX, 0.4) == LIMIT_MAX
+def test_a_burst_is_let_in_and_a_late_loop_alone_is_no_flood() -> None:
+    door = Door()
+    assert most(door) == BURST_MAX
+    door.saw(LATE_S)
+    assert most(door) == BURST_MAX
+    door.refused += 1
+    door.saw(0.01)
+    assert most(door) == BURST_MAX
 
 
-def test_quick_placements_of_an_idle_replica_say_nothing_of_how_many_fit() -> None:
-    door = Door(1_000)
-    assert after(door, 10_000, 10, 0.001) == Door(1_000).limit
+def test_refusals_while_the_loop_is_late_are_a_flood() -> None:
+    assert most(flooded()) == FLOOD_MAX
 
 
-def test_what_is_late_goes_by_the_deadline() -> None:
-    assert after(Door(4_000), 100, 1_500, 0.6) > Door(4_000).limit
-    assert after(Door(1_000), 100, 1_500, 0.6) < Door(1_000).limit
+def test_a_flood_is_over_after_a_second_without_a_refusal() -> None:
+    door = flooded()
+    for turn in range(19):
+        door.saw(0.0)
+        assert most(door) == FLOOD_MAX, turn
+    door.refused += 1
+    for turn in range(20):
+        door.saw(0.0)
+        assert most(door) == FLOOD_MAX, turn
+    door.saw(0.0)
+    assert most(door) == BURST_MAX
 
 
-async def test_it_is_shut_while_as_many_as_the_limit_are_under_way() -> None:
-    door, decided = Door(10), asyncio.Event()
-    placements = []
-    for _ in range(LIMIT_MIN):
-        assert not door.shut
-        placements.append(asyncio.create_task(door.passed(decided.wait())))
-        await asyncio.sleep(0)
-    assert door.shut
-    decided.set()
-    assert await asyncio.gather(*placements) == [True] * LIMIT_MIN
-    assert not door.shut
+async def test_a_loop_that_is_held_up_while_requests_are_refused_is_noticed() -> None:
+    door = Door()
+    watching = asyncio.create_task(door.watch())
+    await asyncio.sleep(0)
+    door.refused += 1
+    time.sleep(0.2)  # noqa: ASYNC251 - this is the loop being held up
+    door.under_way = FLOOD_MAX
+    async with asyncio.timeout(5):
+        while not door.shut:
+            await asyncio.sleep(0)
+    watching.cancel()
 
 
-async def test_a_placement_that_fails_has_left() -> None:
+async def test_placements_are_counted_while_they_are_under_way() -> None:
     async def failing() -> None:
         raise ZeroDivisionError
 
-    door = Door(1_000)
+    door, decided = Door(), asyncio.Event()
+    placements = [asyncio.create_task(door.passed(decided.wait())) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert door.under_way == 3
+    decided.set()
+    assert await asyncio.gather(*placements) == [True] * 3
     with pytest.raises(ZeroDivisionError):
         await door.passed(failing())
     assert door.under_way == 0
