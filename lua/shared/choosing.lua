@@ -110,12 +110,15 @@ local function shortlist(S, claim, order, unfit)
   claim.loads = loads
   if #ids == 0 then return nil end
   local free = redis.call('SMISMEMBER', S.P .. ':free', unpack(ids))
+  -- of a page many may have lapsed at once; of a few the one that is chosen is asked for
+  local deadlines = #ids > 16 and redis.call('ZMSCORE', S.P .. ':nodes', unpack(ids))
   local as_configured = claim.config_version == S.config_version
   local best, at, best_used, best_slots, whole
   for i = 1, #ids do
     if S.budget <= 0 then break end
     local id, rank, load, score, slots, node = ids[i], ranks[i], -1, nil, nil, nil
-    if free[i] == 1 and not claim.excluded[id] and not (unfit and unfit[i]) then
+    local late = deadlines and free[i] == 1 and tonumber(deadlines[i] or 0) <= S.now and lapsed(S, id)
+    if free[i] == 1 and not late and not claim.excluded[id] and not (unfit and unfit[i]) then
       local used
       if as_configured and order[rank] then used, slots = seen_used(S, id, claim.structures[i]) end
       if used then

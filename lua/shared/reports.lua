@@ -77,9 +77,10 @@ local MEASURED = { cpu = true, gpu = true, mem = true }
 
 -- calm_loads: whether all that is given are loads, each once and under the fleet's limit
 local function calm_loads(limits, given)
+  if #given > 6 then return false end
   for i = 1, #given, 2 do
     local name, value = given[i], given[i + 1]
-    if not MEASURED[name] or not value or not string.find(value, '^%d%d?%.?%d*$') or tonumber(value) > limits[name] then
+    if not MEASURED[name] or not value or #value > 32 or not string.find(value, '^%d%d?%.?%d*$') or tonumber(value) > limits[name] then
       return false
     end
   end

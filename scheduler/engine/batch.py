@@ -30,6 +30,8 @@ class ClaimBatcher:
 
         ServerUnavailable past deadline_ms: the claim may be made all the same, and its id finds it.
         """
+        while self._queue and self._queue[0][2].done():
+            self._queue.popleft()
         if len(self._queue) >= QUEUED_MAX:
             raise Overrun(f"more than {QUEUED_MAX} claims wait for Redis")
         loop = asyncio.get_running_loop()
@@ -100,6 +102,8 @@ class ClaimBatcher:
 
     async def close(self) -> None:
         """Wait for the calls under way; each has its own deadline."""
+        while self._calls:
+            await asyncio.gather(*self._calls, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+            self._timer = None

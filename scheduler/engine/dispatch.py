@@ -88,6 +88,9 @@ class Dispatcher:
             if type(proposal.answer) is Placed:
                 return self._placement(proposal, proposal.answer)
         except ServerUnavailable as error:
+            # past the deadline the caller is told so: whatever was claimed after that would run for nobody
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
             failure = error
         return await self._go_on(request, proposal, failure, deadline)
 

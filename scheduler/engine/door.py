@@ -12,8 +12,9 @@ BURST_MAX = 1_024
 # twice of what the calls under way carry keeps Redis busy, and more would only be late: at three times saturation a
 # bound of 128 placed 1,000 to 1,600 a second, one of 1,024 placed 96, because their answers came after the deadline.
 FLOOD_MAX = 128
-# A turn of the loop that is longer than this means a flood, if anything is refused; it is over after a calm second.
-_LAG_S, _LOOK_S, _CALM_LOOKS = 0.05, 0.05, 20
+# A turn of the loop that is longer than this means a flood, if anything is refused. It is over after a second without
+# a refusal, or, where a steady load is refused for nothing but the bound, after ten with a loop that is in time.
+_LAG_S, _LOOK_S, _CALM_LOOKS, _PROMPT_LOOKS = 0.05, 0.05, 20, 200
 
 
 class Door:
@@ -23,7 +24,7 @@ class Door:
         self.under_way = 0
         self.refused = 0
         self._most = BURST_MAX
-        self._known = self._calm = 0
+        self._known = self._calm = self._prompt = 0
 
     @property
     def shut(self) -> bool:
@@ -32,7 +33,8 @@ class Door:
     def saw(self, lag_s: float) -> None:
         """A timer came so late."""
         self._calm = self._calm + 1 if self.refused == self._known else 0
-        if self._calm >= _CALM_LOOKS:
+        self._prompt = self._prompt + 1 if lag_s <= _LAG_S else 0
+        if self._calm >= _CALM_LOOKS or self._prompt >= _PROMPT_LOOKS:
             self._most = BURST_MAX
         elif lag_s > _LAG_S and not self._calm:
             self._most = FLOOD_MAX

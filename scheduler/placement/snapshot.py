@@ -74,6 +74,7 @@ def updated(old: Snapshot, changed: Iterable[Node], removed: Iterable[NodeId]) -
     gone: dict[Shape, set[int]] = {}
     come: dict[Shape, list[int]] = {}
     most: dict[Shape, int] = {}
+    lowered: set[Shape] = set()
     for node_id in removed:
         position = old.positions.get(node_id)
         if position is None or (before := nodes[position]) is None:
@@ -96,18 +97,24 @@ def updated(old: Snapshot, changed: Iterable[Node], removed: Iterable[NodeId]) -
         elif (before := nodes[position]) is not None and before.shape != node.shape:
             gone.setdefault(before.shape, set()).add(position)
             come.setdefault(node.shape, []).append(position)
+        elif before is not None and before.slots > node.slots and before.slots == old.ceilings[node.shape]:
+            lowered.add(node.shape)
         if node.slots > most.get(node.shape, old.ceilings.get(node.shape, 0)):
             most[node.shape] = node.slots
         nodes[position], free[position] = node, node.free
     new = replace(old, nodes=tuple(nodes), free=free, positions=old.positions if positions is None else positions)
-    return _moved(new, gone, come, most) if gone or come or most else new
+    return _moved(new, gone, come, most, lowered) if gone or come or most or lowered else new
 
 
 def _moved(
-    new: Snapshot, gone: dict[Shape, set[int]], come: dict[Shape, list[int]], most: dict[Shape, int]
+    new: Snapshot,
+    gone: dict[Shape, set[int]],
+    come: dict[Shape, list[int]],
+    most: dict[Shape, int],
+    lowered: set[Shape],
 ) -> Snapshot:
     members, ceilings = dict(new.members), dict(new.ceilings)
-    shapes = frozenset(gone.keys() | come.keys() | most.keys())
+    shapes = frozenset(gone.keys() | come.keys() | most.keys() | lowered)
     for shape in shapes:
         kept, left = members.get(shape, array("i")), gone.get(shape)
         if left:
@@ -117,9 +124,10 @@ def _moved(
             ceilings.pop(shape, None)
             continue
         members[shape] = kept
-        ceilings[shape] = (
-            max(new.node(position).slots for position in kept) if left else most.get(shape) or ceilings[shape]
-        )
+        if left or shape in lowered:
+            ceilings[shape] = max(new.node(position).slots for position in kept)
+        else:
+            ceilings[shape] = most.get(shape) or ceilings[shape]
     stamp = object()
     moves = (*new.moves, Move(new.stamp, stamp, shapes))[-MOVES_KEPT:]
     return replace(new, members=members, ceilings=ceilings, stamp=stamp, moves=moves)

@@ -223,3 +223,17 @@ def test_a_broken_claim_in_a_batch_stops_all_of_it(shard: Shard) -> None:
     with pytest.raises(Exception, match=r"^BADARG claim "):
         shard.call("job_claim", good, b"\xc1")
     assert exact(shard.client) == before
+
+
+def test_of_a_page_lapsed_nodes_are_taken_out_and_the_live_ones_considered(shard: Shard) -> None:
+    names = [f"n{i:02}" for i in range(20)]
+    for name in names:
+        shard.register(name, slots=4)
+    for name in names[:10]:
+        shard.client.zadd(f"{P}:nodes", {name: 1})
+    for name in names[10:]:
+        shard.place(f"on-{name}", name)
+    answer = shard.claim("j1", *names, look=False, last=True)
+    assert (answer[0], answer[2] in {name.encode() for name in names[10:]}) == (b"placed", True)
+    assert answer[9] == [-1] * 10 + [1] * 10
+    assert dump(shard.client)["free"] == set(names[10:])

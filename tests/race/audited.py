@@ -23,8 +23,8 @@ _JUDGED = (
         "  if not order then audit.refused(S, claim, 'denied') return reply('denied') end",
     ),
     (
-        "function claim_write(S, claim, node, written)",
-        "function claim_write(S, claim, node, written)\n  audit.placed(S, claim, node.id, node.pool)",
+        "function claim_write(S, claim, node, new)",
+        "function claim_write(S, claim, node, new)\n  audit.placed(S, claim, node.id, node.pool)",
     ),
     (
         "local function reply(...) return { ... } end",

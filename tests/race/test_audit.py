@@ -12,7 +12,7 @@ from tests.race.audited import audited_library, read_audit
 _SERVES = "return pool.serves['*'] or pool.serves[tenant] or false"
 _OFFERED = "      all = all and redis.call('SISMEMBER', S.P .. ':cap:' .. token, id) == 1"
 _COMPLETE = "  if not node then return refuse(S, claim, order, complete) end"
-_KNOWN = "seen[1] == structure and seen[2] == S.config_version"
+_KNOWN = "if seen[1] ~= structure or seen[2] ~= S.config_version then return nil end"
 
 
 def judged(client: redis.Redis, *sabotage: tuple[str, str]) -> dict[str, int]:
@@ -42,7 +42,7 @@ def test_the_judge_finds_no_fault_with_the_library(client: redis.Redis) -> None:
     ("line", "broken", "fault"),
     [
         (_SERVES, "return true", "placed_outside"),
-        (_KNOWN, "seen[1] == structure", "placed_outside"),
+        (_KNOWN, "if seen[1] ~= structure then return nil end", "placed_outside"),
         (_OFFERED, "      all = token ~= id", "placed_without_capability"),
         (
             _COMPLETE,
@@ -56,7 +56,7 @@ def test_the_judge_finds_no_fault_with_the_library(client: redis.Redis) -> None:
             "called_impossible",
         ),
         (
-            "    if free[i] == 1 and not claim.excluded[id] then",
+            "    if free[i] == 1 and not late and not claim.excluded[id] and not (unfit and unfit[i]) then",
             "    if free[i] == 1 then",
             "placed_on_who_takes_none",
         ),

@@ -123,6 +123,28 @@ async def test_placements_of_one_turn_make_one_round_trip_for_sixteen(
     assert sum(calls) == placements
 
 
+async def test_a_claim_whose_caller_was_told_that_it_is_late_is_not_sent_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(Settings(redis_url=redis_url, deadline_ms=100))
+    sent, never = list[JobId](), asyncio.Event()
+
+    async def hung(claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
+        sent.extend(claim.id for claim, _ in claims)
+        await never.wait()
+        return []
+
+    monkeypatch.setattr(engine.functions, "job_claim", hung)
+    ids = [f"0.j{i}" for i in range(6)]
+    told = await asyncio.gather(*(engine._dispatcher.place(request(name)) for name in ids), return_exceptions=True)
+    assert [type(error) for error in told] == [ServerUnavailable] * 6
+    await asyncio.sleep(0)
+    assert sorted(sent) == ids
+    for call in list(engine._batcher._calls):
+        call.cancel()
+    await engine.stop()
+
+
 async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, client: redis.Redis) -> None:
     for i in range(5):
         await register(engine, f"n{i}", slots=8)

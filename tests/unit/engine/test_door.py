@@ -56,6 +56,17 @@ def test_a_flood_is_over_after_a_second_without_a_refusal() -> None:
     assert most(door) == BURST_MAX
 
 
+def test_a_steady_load_that_is_refused_for_nothing_but_the_bound_is_let_in_again() -> None:
+    door = flooded()
+    for turn in range(199):
+        door.refused += 1
+        door.saw(0.01)
+        assert most(door) == FLOOD_MAX, turn
+    door.refused += 1
+    door.saw(0.01)
+    assert most(door) == BURST_MAX
+
+
 async def test_a_loop_that_is_held_up_while_requests_are_refused_is_noticed() -> None:
     door = Door()
     watching = asyncio.create_task(door.watch())

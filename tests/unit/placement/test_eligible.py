@@ -70,6 +70,13 @@ def test_another_configuration_is_another_order_of_pools() -> None:
     assert compiled.get(changed, demand("gpu")).tiers[0].pool == "default"
 
 
+def test_a_ceiling_falls_again_with_the_slots_that_raised_it() -> None:
+    snapshot, compiled = fleet(node("a"), node("b")), Compiled()
+    for slots, ceiling in ((1_000_000, 1_000_000), (4, 4)):
+        snapshot = updated(snapshot, [node("a", slots=slots)], [])
+        assert [tier.ceiling for tier in compiled.get(snapshot, demand("gpu")).tiers] == [ceiling]
+
+
 def test_load_alone_moves_no_demand() -> None:
     snapshot, compiled = fleet(node("a"), node("b")), Compiled()
     first = compiled.get(snapshot, demand("gpu"))
