@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from scheduler.cli.settings import settings_with
-from scheduler.dev.load import Tally, run_load, wait_ready
+from scheduler.dev.load import Tally, run_load, wait_nodes, wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, choose_server
 from scheduler.errors import BadInput, ServerUnavailable
@@ -156,6 +156,7 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
             children.append(spawn_bound(argv, environ=environ))
         try:
             asyncio.run(wait_ready(urls, 30))
+            asyncio.run(wait_nodes(urls[0], nodes, 10))
         except TimeoutError as error:
             raise ServerUnavailable(str(error)) from error
         _greet(console, urls, cli_line, settings.namespace)

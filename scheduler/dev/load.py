@@ -85,3 +85,14 @@ async def wait_ready(urls: list[str], deadline_s: float) -> None:
                 if time.monotonic() > end:
                     raise TimeoutError(f"{url} is not ready: {said}")
                 await asyncio.sleep(0.05)
+
+
+async def wait_nodes(url: str, count: int, deadline_s: float) -> None:
+    """Return when so many nodes take jobs, or when the deadline has passed: the fleet is there all the same."""
+    end = time.monotonic() + deadline_s
+    async with httpx.AsyncClient(timeout=2) as client:
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
+                if (await client.get(f"{url}/v1/cluster")).json()["nodes"]["ready"] >= count:
+                    return
+            await asyncio.sleep(0.05)
