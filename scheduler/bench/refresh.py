@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from scheduler.bench.figures import Figure
 from scheduler.bench.selection import LARGE, unlike
-from scheduler.bench.stage import HOUR_MS, LANGUAGES, P, Plan, Stage, staged
+from scheduler.bench.stage import LANGUAGES, P, Plan, Stage, staged
 from scheduler.domain.demand import Demand, demand_from_tokens
 from scheduler.domain.ids import Tenant
 from scheduler.engine.mirror import Mirror
@@ -26,24 +26,6 @@ def demands() -> list[Demand]:
     tokens = [*(f"{kind}:{code}" for kind in ("asr", "tts", "semantic") for code in LANGUAGES), "gpu", "llm:qwen3-8b"]
     pairs = itertools.islice(itertools.combinations(tokens, 2), DEMANDS)
     return [demand_from_tokens(pair, Tenant("default")) for pair in pairs]
-
-
-def _seed(stage: Stage, count: int) -> None:
-    for start in range(0, count, 1_000):
-        with stage.client.pipeline(transaction=False) as pipe:
-            for i in range(start, min(start + 1_000, count)):
-                fields = (
-                    "endpoint",
-                    f"http://10.0.0.1:{i}",
-                    "slots",
-                    4,
-                    "ttl_ms",
-                    HOUR_MS,
-                    "capabilities",
-                    unlike(i),
-                )
-                pipe.execute_command("FCALL", "fleet1_node_register", 1, P, f"n{i}", *fields)
-            pipe.execute()
 
 
 def _change(stage: Stage, count: int, turn: int, *, structure: bool) -> None:
@@ -119,7 +101,7 @@ async def _figures(stage: Stage, count: int, rounds: int) -> Iterator[Figure]:
 def run(plan: Plan) -> Iterator[Figure]:
     count = 10_000 if plan.quick else LARGE
     with staged(plan) as stage:
-        _seed(stage, count)
+        stage.seed(count, slots=4, offer=unlike)
         stage.client.config_set("slowlog-log-slower-than", SLOW_US)
         stage.client.slowlog_reset()
         yield from asyncio.run(_figures(stage, count, plan.pairs))

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,16 @@ class Plan:
     peers_python: Path = Path(sys.prefix) / "peers" / "bin" / "python"
 
 
+def capabilities(i: int) -> str:
+    """What node n<i> offers: of ten kinds of node, unlike in their languages; each third translates zh to en."""
+    kind = i % 30 // 3
+    if i % 3 == 0:
+        return f"gpu asr:zh asr:{LANGUAGES[kind]} nmt:zh>en tts:en tts:{LANGUAGES[kind]}"
+    if i % 3 == 1:
+        return f"gpu asr:{LANGUAGES[kind]} semantic:{LANGUAGES[kind]}"
+    return f"llm:qwen3-8b gpu tts:{LANGUAGES[kind]}"
+
+
 @dataclass
 class Stage:
     """A running server, empty but for the library. Replicas started here are stopped with it."""
@@ -62,14 +72,14 @@ class Stage:
     def clear(self) -> None:
         self.client.flushall()
 
-    def seed(self, count: int, slots: int = 1_000_000) -> None:
-        """So many nodes n0, n1 … that live for an hour; every third offers speech translation from zh to en."""
+    def seed(self, count: int, slots: int = 1_000_000, offer: Callable[[int], str] = capabilities) -> None:
+        """So many nodes n0, n1 … that live for an hour; `offer` says what each offers."""
         for start in range(0, count, 1_000):
             with self.client.pipeline(transaction=False) as pipe:
                 for i in range(start, min(start + 1_000, count)):
                     fields = ("endpoint", f"http://10.0.0.1:{i}", "slots", slots, "ttl_ms", HOUR_MS)
-                    offer = ("capabilities", capabilities(i), "labels", f"zone={'abc'[i % 3]}", "cpu", i % 60)
-                    pipe.execute_command("FCALL", "fleet1_node_register", 1, P, f"n{i}", *fields, *offer)
+                    more = ("capabilities", offer(i), "labels", f"zone={'abc'[i % 3]}", "cpu", i % 60)
+                    pipe.execute_command("FCALL", "fleet1_node_register", 1, P, f"n{i}", *fields, *more)
                 pipe.execute()
 
     def replicas(self, count: int = 1) -> list[str]:
@@ -94,16 +104,6 @@ class Stage:
             if time.monotonic() > end or self.children[-1].poll() is not None:
                 raise TimeoutError(f"{argv[:4]} does not listen on port {port}")
             time.sleep(0.02)
-
-
-def capabilities(i: int) -> str:
-    """What node n<i> offers: of ten kinds of node, unlike in their languages; each third translates zh to en."""
-    kind = i % 30 // 3
-    if i % 3 == 0:
-        return f"gpu asr:zh asr:{LANGUAGES[kind]} nmt:zh>en tts:en tts:{LANGUAGES[kind]}"
-    if i % 3 == 1:
-        return f"gpu asr:{LANGUAGES[kind]} semantic:{LANGUAGES[kind]}"
-    return f"llm:qwen3-8b gpu tts:{LANGUAGES[kind]}"
 
 
 @contextmanager

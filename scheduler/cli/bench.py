@@ -37,9 +37,10 @@ def _target(figure: Figure) -> str:
 
 
 def _table(figures: list[Figure]) -> Table:
-    table = Table(title=None, box=None, pad_edge=False)
-    for name, align in (("", "left"), ("what", "left"), ("figure", "right"), ("target", "right"), ("", "left")):
-        table.add_column(name, justify="right" if align == "right" else "left")
+    table = Table("", "what", box=None, pad_edge=False)
+    for name in ("figure", "target"):
+        table.add_column(name, justify="right")
+    table.add_column("")
     table.add_column("range and absolutes", overflow="fold")
     for figure in figures:
         reached = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[figure.reached]
