@@ -2,7 +2,7 @@
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] job          id
--- Reply   cancelled | duplicate | unknown
+-- Reply   cancelled | duplicate | unknown | moved <tag> (ask that shard)
 -- Cost    O(log leases)
 define('job_cancel', function(P, id)
   job_arg(id)
@@ -10,6 +10,7 @@ define('job_cancel', function(P, id)
   local S = shard_open(P)
   local job = job_read(S, id)
   if not job then return reply('unknown') end
+  if job.state == 'moved' then return reply('moved', redis.call('HGET', job_key(P, id), 'shard')) end
   local waits = job.state == 'pending'
   if not waits and not job_leased(job) then return reply('duplicate') end
   shard_write(S)

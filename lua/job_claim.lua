@@ -6,13 +6,18 @@
 --                      (true), offered (false: the snapshot knows no node that offers it), look (false: the caller pages
 --                      through all its eligible nodes), last (that page is the last), exclude "<node> …", languages,
 --                      session, affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts,
---                      retry_failed, wait_ms (if it is refused, but for being impossible, it waits)
+--                      retry_failed, wait_ms (if it is refused, but for being impossible, it waits), elsewhere (true:
+--                      another shard offers it, so it may wait also where it is impossible here);
+--                      with hold and hold_ms no job is made: a slot is held under this token for as long; with hold
+--                      alone the held slot is the job's; a job that comes from another shard brings attempt, last_fence,
+--                      created_at_ms, releases, released_by
 -- Reply   claimed <msgpack: a list for each claim>
 --         [placed <job> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms> <looked> [<used>…]
 --             <its used before> <its slots>]
 --         | [exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms>] | [differs] | [denied]
 --         | [refused <class> [<used>…] <epoch>] | [again <why> [<used>…]]
 --         | [waiting <job> [<used>…]] | [crowded demands|jobs|tenant [<used>…]]
+--         | [held [<used>…]] | [lapsed] (nothing is held under this token) | [moved <tag> <hold>] (ask that shard)
 -- Cost    a claim from its shortlist about 16 commands; at most about 0.7 ms for the nodes that a whole call shows (512
 --         at most) and 0.8 ms for its looks
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
@@ -26,7 +31,7 @@ local function refuse(S, claim, order, complete)
   complete = complete and order.config_version == S.config_version
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
   local class = refusal_class(S, claim, order)
-  if not claim.wait_ms or class == 'impossible' then return reply('refused', class, claim.loads, S.epoch) end
+  if not claim.wait_ms or (class == 'impossible' and not claim.elsewhere) then return reply('refused', class, claim.loads, S.epoch) end
   local limit = queue_join(S, claim, claim.wait_ms)
   if limit then return reply('crowded', limit, claim.loads) end
   local written = {}
@@ -35,20 +40,50 @@ local function refuse(S, claim, order, complete)
   return reply('waiting', claim.id, claim.loads)
 end
 
+-- known: what is told of an id that this shard knows already
+local function known(S, claim)
+  local held = redis.call('HMGET', job_key(S.P, claim.id), 'digest', 'state', 'node', 'pool', 'fence', 'attempt',
+    'lease_expires_at_ms', 'shard', 'hold', 'demand')
+  if (held[1] or '-') ~= claim.digest then return reply('differs') end
+  -- one that waited here waits until the other shard is known to have it
+  if held[2] == 'moved' and held[10] then return reply('exists', 'pending', '', '', '', '0', held[6] or '0', '0') end
+  if held[2] == 'moved' then return reply('moved', held[8], held[9]) end
+  local endpoint = held[3] and redis.call('HGET', node_key(S.P, held[3]), 'endpoint')
+  return reply('exists', held[2], held[3] or '', endpoint or '', held[4] or '', held[5] or '0', held[6] or '0',
+    held[7] or '0')
+end
+
+-- claim_held: the job, which another shard sends here, gets the slot that is held for it
+local function claim_held(S, claim)
+  local state = redis.call('HGET', job_key(S.P, claim.id), 'state')
+  if state and state ~= 'moved' then
+    hold_drop(S, claim.hold)
+    return known(S, claim)
+  end
+  local node = hold_take(S, claim.hold)
+  if not node then return state and known(S, claim) or reply('lapsed') end
+  if state then
+    -- it was here before
+    redis.call('DEL', job_key(S.P, claim.id))
+    redis.call('ZREM', S.P .. ':moved', claim.id)
+  end
+  claim.loads = {}
+  return claim_write(S, claim, node, true)
+end
+
 local function claim_one(S, claim)
-  if redis.call('EXISTS', job_key(S.P, claim.id)) == 1 then
-    local held = redis.call('HMGET', job_key(S.P, claim.id), 'digest', 'state', 'node', 'pool', 'fence', 'attempt',
-      'lease_expires_at_ms')
-    if (held[1] or '-') ~= claim.digest then return reply('differs') end
-    local endpoint = held[3] and redis.call('HGET', node_key(S.P, held[3]), 'endpoint')
-    return reply('exists', held[2], held[3] or '', endpoint or '', held[4] or '', held[5] or '0', held[6] or '0',
-      held[7] or '0')
+  if claim.hold_ms then
+    if redis.call('EXISTS', S.P .. ':hold:' .. claim.hold) == 1 then return reply('held', {}) end
+  elseif claim.hold then
+    return claim_held(S, claim)
+  elseif redis.call('EXISTS', job_key(S.P, claim.id)) == 1 then
+    return known(S, claim)
   end
   local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages or '')
   if not order then return reply('denied') end
   claim.loads = {}
   -- that no node offers it is a fact of the structure, if the structure is still the one that the replica saw
-  if claim.offered == false and settled_as_seen(S, claim) then
+  if claim.offered == false and not claim.elsewhere and settled_as_seen(S, claim) then
     return reply('refused', 'impossible', claim.loads, S.epoch)
   end
   local node, sticky = proposed(S, claim, order)
@@ -58,7 +93,7 @@ local function claim_one(S, claim)
     node, complete = look(S, claim, order, node)
   end
   if not node then return refuse(S, claim, order, complete) end
-  return claim_write(S, claim, node, true)
+  return claim.hold_ms and hold_write(S, claim, node) or claim_write(S, claim, node, true)
 end
 
 define('job_claim', function(P, ...)

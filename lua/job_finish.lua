@@ -48,6 +48,6 @@ define('job_finish', function(P, id, fence, outcome, result)
     return reply('finished')
   end
   ending_confirm(S, job, fence)
-  if job.fence ~= fence or job.state == 'pending' then return reply('fenced') end
+  if job.fence ~= fence or job.state == 'pending' or job.state == 'moved' then return reply('fenced') end
   return reply('duplicate')
 end, { 'allow-oom' }, 4)

@@ -6,6 +6,7 @@
 -- ARGV[3] config       the config_version whose pools the caller holds, or ''
 -- ARGV[4] max          optional, nodes in this page (100); at most 200
 -- Reply   mirror <msgpack: {epoch, floor, version, structure_version, config_version, now_ms, nodes, pools, history}>
+--           <demands that wait> <config_version of the first shard that the pools are a copy of>
 --         nodes: [id, version, state, slots, used, over, quarantined, [structure, capabilities, pools]],
 --         state '' for a removed one, the inner list only where it is newer than complete;
 --         pools: false where the caller holds them, else [name, json, …]
@@ -46,10 +47,10 @@ define('mirror_read', function(P, cursor, complete, config, max)
     bytes = bytes + (entry[8] and #entry[8][2] or 0)
     if bytes > PAGE_BYTES then break end
   end
-  local meta = redis.call('HMGET', P, 'floor', 'version')
+  local meta = redis.call('HMGET', P, 'floor', 'version', 'config_source')
   return reply('mirror', cmsgpack.pack({
     S.epoch or '', tonumber(meta[1]) or 0, tonumber(meta[2]) or 0,
     tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes,
     config ~= S.config_version and redis.call('HGETALL', P .. ':pools'), history(),
-  }))
+  }), redis.call('HLEN', P .. ':waiting'), tonumber(meta[3]) or 0)
 end, { 'no-writes' }, 4)

@@ -19,7 +19,10 @@ define('node_register', function(P, id, ...)
   local ttl_ms = integer_arg(fields.ttl_ms or '3000', 'ttl_ms', 100, 3600000)
   local values = node_values(fields)
 
-  local S = shard_open(P)
+  local S, tags = shard_open(P), tags_of(P)
+  if #tags > 1 and home_tag(tags, id) ~= tag_of(P) then
+    check(false, 'node', 'belongs to the shard {' .. home_tag(tags, id) .. '}, see shard_find')
+  end
   shard_write(S)
   local old = node_read(S, id)
   local incarnation = unique_number(S, old and old.incarnation)

@@ -13,6 +13,7 @@ define('pool_put', function(P, id, json)
   local text = stored_checked(pool, 'json')
 
   local S = shard_open(P)
+  configured_here(P)
   local pools, count = {}, 0
   for name, held in pairs(S.config_version ~= '0' and pool_config(S).pools or {}) do
     pools[name] = held

@@ -8,6 +8,7 @@ define('pool_remove', function(P, id)
   id_arg(id, 'pool')
 
   local S = shard_open(P)
+  configured_here(P)
   if redis.call('HEXISTS', P .. ':pools', id) == 0 then return reply('unknown') end
   local config = pool_config(S)
   check(not config.pools[id].languages, 'pool', 'is automatic: it goes with its last node')

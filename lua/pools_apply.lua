@@ -6,6 +6,7 @@
 --                      without a limit of their own (85), "language_pools": {max (50), tenants, fallback, strategy,
 --                      priority, d}, "weights": {tenant: 1 to 100, its turns in the queues (1)}}; what is left out of limits has its default, and without language_pools there
 --                      are none
+-- ARGV[3] source       optional: this is a copy of the first shard's configuration of that version; seen does not count
 -- Reply   applied <config_version> | changed <config_version>
 -- Cost    O(pools); at most 200 pools and 1 MiB
 local CONFIG_FIELDS = { pools = true, limits = true, language_pools = true, weights = true }
@@ -44,13 +45,21 @@ local function config_arg(json)
   return stored, pools, limits, template, weights
 end
 
-define('pools_apply', function(P, seen, json)
+define('pools_apply', function(P, seen, json, source)
   integer_arg(seen, 'seen', 0, 9007199254740992)
+  if source then integer_arg(source, 'source', 1, 9007199254740992) end
   local stored, pools, limits, template, weights = config_arg(json)
 
   local S = shard_open(P)
-  if S.config_version ~= seen then return reply('changed', S.config_version) end
+  if source then
+    local held = tonumber(redis.call('HGET', P, 'config_source')) or 0
+    if held >= tonumber(source) then return reply('changed', S.config_version) end
+  else
+    configured_here(P)
+    if S.config_version ~= seen then return reply('changed', S.config_version) end
+  end
   shard_write(S)
+  if source then redis.call('HSET', P, 'config_source', source) end
   local held = pool_config(S).pools
   redis.call('DEL', P .. ':pools')
   language_pools_kept(S, held, pools, template)
@@ -62,4 +71,4 @@ define('pools_apply', function(P, seen, json)
   config_changed(S)
   event(S, 'pools_applied', 'pools', #stored / 2)
   return reply('applied', S.config_version)
-end, {}, 2)
+end, {}, 3)

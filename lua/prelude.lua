@@ -2,7 +2,7 @@
 -- prelude: what every function stands on: replies, words and argument checks.
 -- The loader joins prelude.lua, shared/*.lua and the function files, in this order, into one library.
 
-local ABI, REVISION = 1, 1
+local ABI, REVISION = 1, 2
 local MAX_ARGUMENTS = 64
 
 local function reply(...) return { ... } end
@@ -34,6 +34,7 @@ local function define(name, handler, flags, most)
       local ok, result = pcall(guarded, handler, most or MAX_ARGUMENTS, keys, args)
       if ok then return result end
       if type(result) == 'table' and result.badarg then return redis.error_reply('BADARG ' .. result.badarg) end
+      if type(result) == 'table' and result.moving then return reply('moving') end
       local text = type(result) == 'table' and result.err or tostring(result)
       return redis.error_reply('INTERNAL ' .. name .. ' ' .. string.gsub(text, '%c', ' '))
     end,

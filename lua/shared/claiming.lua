@@ -61,7 +61,10 @@ local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = te
   structures = texts_rule(16), ranks = ranks_rule(1000000), offered = FLAG, look = FLAG, last = FLAG,
   session = text_rule(128, '^%w[%w._:-]*$'), affinity = choice_rule('sticky', 'spread'), payload = text_rule(262144),
   deliver = choice_rule('inbox', 'direct'), priority = whole_rule(0, 9), ack_ms = DURATION_MS,
-  timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), wait_ms = DURATION_MS, retry_failed = whole_rule(0, 1) }
+  timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), wait_ms = DURATION_MS, retry_failed = whole_rule(0, 1),
+  elsewhere = FLAG, hold = text_rule(64, '^%w[%w._-]*$'), hold_ms = whole_rule(1, 60000),
+  attempt = whole_rule(0, 10000), last_fence = VERSION, created_at_ms = VERSION, releases = whole_rule(0, 1000),
+  released_by = text_rule(96, '^%w[%w._-]*:%d+$') }
 
 -- Nodes that the claims of one call may show together: a page, and the shortlists of the others.
 local NODES_MAX = 512
@@ -124,13 +127,13 @@ local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 
 -- What a job needs besides its claim; what is left out has the default that this library names.
 local JOB_OPTIONS = { 'payload', 'ack_ms', 'timeout_ms', 'max_attempts', 'retry_failed', 'priority', 'deliver', 'session',
-  'affinity', 'exclude', 'languages', 'wait_ms' }
+  'affinity', 'exclude', 'languages', 'wait_ms', 'releases', 'released_by' }
 
 -- job_create: put the fields that a new job has from its claim behind the first count of those that are written
 local function job_create(S, claim, written, count)
   written[count + 1], written[count + 2], written[count + 3], written[count + 4] = 'tenant', claim.tenant, 'demand',
     claim.demand
-  written[count + 5], written[count + 6], count = 'created_at_ms', S.time_text, count + 6
+  written[count + 5], written[count + 6], count = 'created_at_ms', claim.created_at_ms or S.time_text, count + 6
   if claim.digest ~= '-' then
     written[count + 1], written[count + 2], count = 'digest', claim.digest, count + 2
   end
@@ -169,10 +172,7 @@ local function claim_write(S, claim, node, new)
     redis.call('SET', session_key(S, claim), node.id, 'PX',
       claim.affinity == 'sticky' and SESSION_STICKY_MS or SESSION_SPREAD_MS)
   end
-  if node.used + 1 >= node.slots then
-    redis.call('SREM', P .. ':free', node.id)
-    node_changed(S, node.id)
-  end
+  slot_taken(S, node)
   return { 'placed', id, node.id, node.endpoint, node.pool, fence, attempt, lease_expires_at_ms,
     claim.looked or 0, claim.loads or false, node.used, node.slots }
 end

@@ -26,6 +26,13 @@ local function lease_put(S, node, job, deadline_ms)
   redis.call('ZADD', S.P .. ':leases', deadline_ms, job)
 end
 
+-- slot_taken: a lease more on a node that was free; the last one fills it.
+local function slot_taken(S, node)
+  if node.used + 1 < node.slots then return end
+  redis.call('SREM', S.P .. ':free', node.id)
+  node_changed(S, node.id)
+end
+
 -- slot_free: the node's slot that the job held is free again; a full node becomes free with it.
 local function slot_free(S, node_id, job)
   if redis.call('ZREM', leases_key(S.P, node_id), job) == 0 then return end

@@ -110,7 +110,7 @@ local function reap_leases(S, max)
       lease_end(S, job)
       if attempt_end(S, job, reason) then over = over + 1 end
       ended = ended + 1
-    else
+    elseif not hold_drop(S, job_id) then
       redis.call('ZREM', S.P .. ':leases', job_id)
     end
   end

@@ -6,11 +6,29 @@ local function inbox_key(P, node) return P .. ':node:' .. node .. ':inbox' end
 local function ending_key(P, node) return P .. ':node:' .. node .. ':ending' end
 local function job_key(P, job) return P .. ':job:' .. job end
 
--- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key.
+local function tag_of(P) return string.match(P, '{(.*)}$') end
+
+-- home_tag: the tag of the shard that an id belongs to; any language has the same arithmetic at hand
+local function home_tag(tags, id) return tags[tonumber(string.sub(redis.sha1hex(id), 1, 8), 16) % #tags + 1] end
+
+-- tags_of: the tags of all the fleet's shards, in order; none where it has one shard and nobody has said so
+local function tags_of(P) return words(redis.call('HGET', P, 'tags') or '') end
+
+-- configured_here: pools are written to the fleet's first shard; the others are given copies
+local function configured_here(P)
+  local first = tags_of(P)[1] or tag_of(P)
+  if first ~= tag_of(P) then
+    check(false, 'key', 'must be that of the first shard, {' .. first .. '}: it has the pools of all')
+  end
+end
+
+-- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key. While the
+-- shard is frozen every call ends here and is answered moving, but for those that may go on.
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
-local function shard_open(P)
+local function shard_open(P, frozen_too)
   local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version', 'structure_version',
-    'reaped_ms')
+    'reaped_ms', 'frozen')
+  if meta[7] and not frozen_too then error({ moving = true }) end
   local time = redis.call('TIME')
   local S = {
     P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),

@@ -56,7 +56,7 @@ local function queue_join(S, claim, wait_ms)
   if limit then return limit end
   redis.call('HSET', S.P .. ':waiting', name, text)
   redis.call('ZADD', queue_key(S, name),
-    number_text((9 - (tonumber(claim.priority) or PRIORITY)) * PRIORITY_SPAN + S.now), claim.id)
+    number_text((9 - (tonumber(claim.priority) or PRIORITY)) * PRIORITY_SPAN + (claim.queued_ms or S.now)), claim.id)
   redis.call('ZADD', S.P .. ':pending', number_text(S.now + wait_ms), claim.id)
   redis.call('HSET', job_key(S.P, claim.id), 'state', 'pending', 'queue', name,
     'waits_until_at_ms', number_text(S.time_ms + wait_ms))

@@ -42,6 +42,19 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: dict[str, int] = {}
 
 
+def configuration_text(configuration: Configuration) -> str:
+    """The configuration as the JSON that pools_apply takes; automatic pools are not configured."""
+    told: dict[str, Any] = {
+        "pools": {name: _told(pool) for name, pool in configuration.pools.items() if not pool.languages},
+        "limits": _told(configuration.limits),
+        "weights": configuration.weights,
+    }
+    if configuration.language_pools is not None:
+        told["language_pools"] = _told(configuration.language_pools)
+        told["language_pools"].setdefault("max", configuration.language_pools.max)
+    return msgspec.json.encode(told).decode()
+
+
 class Change(msgspec.Struct, frozen=True):
     """One difference. `at` is the path in a file; what is added or removed is told by its fields without defaults."""
 

@@ -100,6 +100,15 @@ def explained(order: Iterable[PoolName], nodes: Iterable[NodeVerdict]) -> Explan
     return Explanation(whole.class_, whole.reasons, pools, tuple(told), near_miss)
 
 
+def merged(parts: Sequence[Explanation]) -> Explanation:
+    """One explanation of several shards, which know the same pools and other nodes."""
+    told = [part for part in parts if part.class_ != "denied"] or parts[:1]
+    if len(told) == 1:
+        return told[0]
+    order = dict.fromkeys(pool.pool for part in told for pool in part.pools)
+    return explained(order, (node for part in told for node in part.nodes))
+
+
 def denied(pool: PoolName) -> Explanation:
     """What a tenant is told of a pool that does not serve it, or that does not exist."""
     return Explanation("denied", {}, (PoolVerdict(pool, "denied", 0, {}),), (), None)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from scheduler.domain.demand import Demand
 from scheduler.domain.ids import NodeId
 from scheduler.domain.job import JobRequest
 from scheduler.domain.node import Node
@@ -18,11 +19,11 @@ from scheduler.placement.eligible import Compiled, Eligible
 from scheduler.placement.refusal import Breakdown, breakdown
 from scheduler.placement.select import Candidates, excluded_positions, select
 from scheduler.placement.snapshot import Snapshot
-from scheduler.store.codec import Again, Answer, Crowded, Exists, Placed, Refused, Shortlist, Waiting
+from scheduler.store.codec import Again, Answer, Crowded, Exists, Held, Moved, Placed, Refused, Shortlist, Waiting
 
 PAGE = 256
-_WITHOUT_LOADS = (Exists, str)
-_RETRY_AFTER_MS = {
+_WITHOUT_LOADS = (Exists, Moved, str)
+RETRY_AFTER_MS = {
     RefusalClass.OVERLOADED: 1_000,
     RefusalClass.UNAVAILABLE: 3_000,
     RefusalClass.IMPOSSIBLE: 0,
@@ -53,6 +54,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 Verdict = Placement | Exists | Refusal | Waiting | Crowded | Literal["differs", "denied"]
+# What one shard says; the last three are between shards.
+ShardVerdict = Verdict | Held | Moved | Literal["lapsed"]
 
 
 class _Proposal(msgspec.Struct, frozen=True, gc=False):
@@ -77,10 +80,11 @@ class Dispatcher:
         self._rng = random.Random()
         self._counted: tuple[Snapshot | None, dict[tuple[object, frozenset[NodeId]], Breakdown]] = (None, {})
 
-    async def place(self, request: JobRequest) -> Verdict:
+    async def place(self, request: JobRequest, deadline: float | None = None) -> ShardVerdict:
         """Claim until Redis has decided. Past the deadline: ServerUnavailable, and the same id may be sent again."""
         # the batcher keeps the deadline of a claim: nearly every request ends here, and needs no timer of its own
-        deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + self._deadline_ms / 1000
         proposal: _Proposal | None = None
         failure: ServerUnavailable | None = None
         try:
@@ -96,7 +100,7 @@ class Dispatcher:
 
     async def _go_on(
         self, request: JobRequest, proposal: _Proposal | None, failure: ServerUnavailable | None, deadline: float
-    ) -> Verdict:
+    ) -> ShardVerdict:
         try:
             async with asyncio.timeout_at(deadline):
                 pause = 0.01
@@ -116,13 +120,18 @@ class Dispatcher:
                 str(failure or f"no decision within {self._deadline_ms} ms: the fleet changes too fast to look at")
             ) from failure
 
+    def eligible(self, demand: Demand) -> tuple[Snapshot, Eligible]:
+        """The present snapshot, and the nodes in it that could ever take such a job."""
+        snapshot = self._mirror.snapshot
+        return snapshot, self._compiled.get(snapshot, demand)
+
     async def _propose(self, request: JobRequest) -> _Proposal:
         snapshot = self._mirror.snapshot
         eligible = self._compiled.get(snapshot, request.demand)
         candidates = select(snapshot, eligible, self._d, request.exclude, self._rng)
         return await self._claim(request, snapshot, eligible, candidates, offered=bool(eligible.tiers))
 
-    async def _settle(self, request: JobRequest, proposal: _Proposal) -> Verdict | None:
+    async def _settle(self, request: JobRequest, proposal: _Proposal) -> ShardVerdict | None:
         """The verdict that an answer means; None where the request must be proposed again."""
         answer = proposal.answer
         if isinstance(answer, Again) and answer.why == "look":
@@ -203,7 +212,7 @@ class Dispatcher:
         refusal = answer.refusal or found.refusal
         if refusal is RefusalClass.IMPOSSIBLE and self._mirror.epoch_is_new:
             refusal = RefusalClass.UNAVAILABLE
-        return Refusal(refusal, found.reasons, self._mirror.age_ms, _RETRY_AFTER_MS[refusal])
+        return Refusal(refusal, found.reasons, self._mirror.age_ms, RETRY_AFTER_MS[refusal])
 
     def _breakdown(self, request: JobRequest) -> Breakdown:
         """Counted once for each demand and snapshot, however many are refused."""

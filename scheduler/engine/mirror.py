@@ -24,6 +24,9 @@ class Mirror:
         self._refreshed_at = 0.0
         self._epoch_changed_at = float("-inf")
         self._history = ""
+        # queues of this shard, and which version of the first shard's pools it has a copy of
+        self.waiting = 0
+        self.config_source = 0
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -91,5 +94,6 @@ class Mirror:
             if last:
                 break
         self.snapshot, self._history = growing.snapshot, history
+        self.waiting, self.config_source = page.waiting, page.config_source
         self._refreshed_at = started
         self.filled = True

@@ -4,7 +4,7 @@ import asyncio
 
 from scheduler.domain.ids import JobId
 from scheduler.errors import Overrun, ServerUnavailable
-from scheduler.store.views import JobView, Views
+from scheduler.store.views import Elsewhere, JobView, Views
 
 PAGE = 100
 READS_MAX = 2
@@ -16,11 +16,11 @@ class JobReads:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._queue: dict[JobId, asyncio.Future[JobView | None]] = {}
+        self._queue: dict[JobId, asyncio.Future[JobView | Elsewhere | None]] = {}
         self._reads: set[asyncio.Task[None]] = set()
         self._woken = False
 
-    async def job(self, job: JobId) -> JobView | None:
+    async def job(self, job: JobId) -> JobView | Elsewhere | None:
         """The job as it stands after this call, or None where it is unknown."""
         future = self._queue.get(job)
         if future is None:
@@ -47,7 +47,7 @@ class JobReads:
         self._reads.discard(read)
         self._send()
 
-    async def _read(self, page: dict[JobId, "asyncio.Future[JobView | None]"]) -> None:
+    async def _read(self, page: dict[JobId, "asyncio.Future[JobView | Elsewhere | None]"]) -> None:
         try:
             views = await self._again(list(page))
         except BaseException as error:  # noqa: BLE001 - every waiter must be told, whatever it was
@@ -60,7 +60,7 @@ class JobReads:
         for future, view in zip(page.values(), views, strict=True):
             future.set_result(view)
 
-    async def _again(self, jobs: list[JobId]) -> list[JobView | None]:
+    async def _again(self, jobs: list[JobId]) -> list[JobView | Elsewhere | None]:
         """After a restart of Redis the first use of each old connection fails, and a read may be repeated."""
         try:
             return await self._views.jobs(jobs)

@@ -61,6 +61,7 @@ class Subscription:
 
     def __init__(self, wanted: Wanted, cursor: str, queue_max: int = QUEUE_MAX) -> None:
         self.wanted = wanted
+        self.begins = cursor
         self._cursor = order(cursor)
         self._queue: deque[Event | Gap] = deque()
         self._queue_max = queue_max

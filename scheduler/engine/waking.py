@@ -11,11 +11,11 @@ from scheduler.engine.following import Follower
 from scheduler.engine.reading import JobReads
 from scheduler.errors import Overrun
 from scheduler.store.events import Event
-from scheduler.store.views import JobView, Views
+from scheduler.store.views import Elsewhere, JobView, Views
 
 WAITERS_MAX = 20_000
 PAGE = 500
-ENDS = frozenset(f"job_{state}" for state in JobState if state.ended)
+ENDS = frozenset(f"job_{state}" for state in JobState if state.ended) | {"job_moved"}
 
 
 class Waker:
@@ -33,8 +33,10 @@ class Waker:
     def listens(self) -> bool:
         return self.count > 0
 
-    async def wait(self, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | None:
-        """The tenant's job once it has ended, or as it is after wait_ms; at once where there is none to wait for."""
+    async def wait(self, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | Elsewhere | None:
+        """The tenant's job once it has ended, or as it is after wait_ms; at once where there is none to wait for, or
+        where it is in another shard.
+        """
         if self.count >= WAITERS_MAX:
             raise Overrun(f"more than {WAITERS_MAX} long polls in this replica")
         loop = asyncio.get_running_loop()
@@ -45,7 +47,7 @@ class Waker:
             with self._place(job) as woken:
                 self._follower.begin()
                 view = await self._reads.job(job)
-                if view is None or view.tenant != tenant or view.state.ended or self._closing:
+                if not isinstance(view, JobView) or view.tenant != tenant or view.state.ended or self._closing:
                     return view
                 await asyncio.wait([woken], timeout=max(end - loop.time(), 0))
                 if not woken.done():

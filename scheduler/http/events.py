@@ -1,7 +1,7 @@
 """GET /v1/events: what happens, as server-sent events."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -13,11 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from scheduler.domain.ids import JobId, NodeId, checked_id, checked_job_id
 from scheduler.engine.engine import Engine
-from scheduler.engine.fanout import Fanout
-from scheduler.engine.subscription import Gap, Subscription, Wanted
+from scheduler.engine.streaming import Stream, Told, positions_of
+from scheduler.engine.subscription import Gap, Wanted
 from scheduler.errors import BadInput, FleetError
 from scheduler.http.body import tenant_of
-from scheduler.store.events import Event, checked_position
 
 HEARTBEAT_S = 15
 # A client that takes nothing for so long is let go: its place may be somebody else's.
@@ -44,12 +43,12 @@ def _wanted(request: Request) -> Wanted:
     )
 
 
-def _after(request: Request) -> str | None:
+def _after(request: Request, tags: Sequence[str]) -> dict[str, str]:
     """Where to go on. A client that connects again sends the header, and with it the query of its first time."""
     if header := request.headers.get("last-event-id"):
-        return checked_position("Last-Event-ID", header)
+        return positions_of("Last-Event-ID", header, tags)
     query = request.query_params.get("after")
-    return None if query is None else checked_position("after", query)
+    return {} if query is None else positions_of("after", query, tags)
 
 
 @lru_cache(maxsize=4_096)
@@ -58,9 +57,10 @@ def _framed(position: str, told: str) -> bytes:
     return ServerSentEvent(told, id=position, sep="\n").encode()
 
 
-def _chunk(told: Event | Gap) -> bytes:
-    if isinstance(told, Event):
-        return _framed(told.position, told.json)
+def _chunk(named: Told) -> bytes:
+    position, told = named
+    if not isinstance(told, Gap):
+        return _framed(position, told.json)
     # without an id: a client that comes again goes on from the last event that it has
     missed = msgspec.json.encode({"missed": told.missed}).decode()
     return ServerSentEvent(missed, event="gap", sep="\n").encode()
@@ -73,9 +73,8 @@ def _heartbeat() -> ServerSentEvent:
 class _Stream(EventSourceResponse):
     """Gives its place back however it ends, also where it never began."""
 
-    def __init__(self, fanout: Fanout, subscription: Subscription, after: str | None) -> None:
-        self._fanout = fanout
-        self._subscription = subscription
+    def __init__(self, stream: Stream, after: dict[str, str]) -> None:
+        self._stream = stream
         super().__init__(
             self._chunks(after),
             sep="\n",
@@ -86,9 +85,9 @@ class _Stream(EventSourceResponse):
             shutdown_grace_period=2,
         )
 
-    async def _chunks(self, after: str | None) -> AsyncIterator[bytes]:
+    async def _chunks(self, after: dict[str, str]) -> AsyncIterator[bytes]:
         try:
-            async for batch in self._fanout.told(self._subscription, after):
+            async for batch in self._stream.told(after):
                 yield b"".join(map(_chunk, batch))
         except FleetError:
             # Redis went away in the middle of a resume: the end makes the client resume again
@@ -101,10 +100,11 @@ class _Stream(EventSourceResponse):
             # the server drops the connection of an answer that is not complete
             return
         finally:
-            self._fanout.close(self._subscription)
+            self._stream.close()
 
 
 async def get_events(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    wanted, after = _wanted(request), _after(request)
-    return _Stream(engine.fanout, await engine.fanout.open(wanted), after)
+    await engine.known()
+    wanted, after = _wanted(request), _after(request, [shard.tag for shard in engine.shards])
+    return _Stream(await Stream.open(engine.shards, wanted), after)

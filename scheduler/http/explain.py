@@ -23,7 +23,9 @@ async def post_explain(request: Request) -> Response:
         checked_id("after", after)
     limit = number_query(request, "limit", 100, 1, 1_000)
     tenant, body = tenant_of(request), await read_as(request, JobBody)
-    found, age_ms = await engine.explain(demand_in(body, tenant), frozenset(map(NodeId, body.exclude)))
+    found, age_ms = await (await engine.known()).fleet.explain(
+        demand_in(body, tenant), frozenset(map(NodeId, body.exclude))
+    )
     behind = [node for node in found.nodes if node.node > after]
     page = behind[:limit]
     told = ExplainAnswer(

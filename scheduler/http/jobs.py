@@ -12,6 +12,7 @@ from scheduler.domain.job import JobRequest, JobState
 from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
+from scheduler.engine.locating import Located
 from scheduler.errors import Overrun
 from scheduler.http.answers import (
     BatchAnswer,
@@ -27,6 +28,7 @@ from scheduler.http.body import answer, decoded, is_packed, number_query, read_a
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
 from scheduler.store.codec import Crowded, Exists, Waiting
+from scheduler.store.moves import Moves
 from scheduler.store.functions import Running
 from scheduler.store.views import JobView, NodeAddress
 
@@ -122,23 +124,26 @@ def _job_id(request: Request) -> JobId:
     return checked_job_id(request.path_params["job"])
 
 
-async def _check_owner(request: Request, job: JobId) -> None:
+async def _functions(request: Request, job: JobId) -> Moves:
+    """Those of the shard that has the job, which must be the tenant's own."""
     engine: Engine = request.app.state.engine
-    if await engine.views.tenant(job) != tenant_of(request):
+    shard = await (await engine.known()).jobs.shard(job, tenant_of(request))
+    if shard is None:
         raise _unknown()
+    return shard.functions
 
 
 async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView:
-    engine: Engine = request.app.state.engine
-    view = await (_wait(request, engine, job, tenant, wait_ms) if wait_ms > 0 else engine.job(job))
-    if view is None or view.tenant != tenant:
+    jobs = (await request.app.state.engine.known()).jobs
+    view = await (_wait(request, jobs, job, tenant, wait_ms) if wait_ms > 0 else jobs.job(job, tenant))
+    if view is None:
         raise _unknown()
     return view
 
 
-async def _wait(request: Request, engine: Engine, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | None:
+async def _wait(request: Request, jobs: Located, job: JobId, tenant: Tenant, wait_ms: int) -> JobView | None:
     """Wait for the job's end, but not for a client that has gone."""
-    waiting = asyncio.create_task(engine.waker.wait(job, tenant, wait_ms))
+    waiting = asyncio.create_task(jobs.job(job, tenant, wait_ms))
     gone = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,24 +174,19 @@ def _outcome(request: Request, word: Literal["finished", "cancelled", "duplicate
 
 
 async def start_job(request: Request) -> Response:
-    engine: Engine = request.app.state.engine
     job, body = _job_id(request), await read_as(request, StartBody)
-    await _check_owner(request, job)
-    started = await engine.functions.job_start(job, Fence(body.fence))
+    started = await (await _functions(request, job)).job_start(job, Fence(body.fence))
     if isinstance(started, Running):
         return answer(request, StartAnswer("running", started.remaining_ms, started.payload))
     return _outcome(request, started)
 
 
 async def finish_job(request: Request) -> Response:
-    engine: Engine = request.app.state.engine
     job, body = _job_id(request), await read_as(request, FinishBody)
-    await _check_owner(request, job)
-    return _outcome(request, await engine.functions.job_finish(job, Fence(body.fence), body.outcome, body.result))
+    functions = await _functions(request, job)
+    return _outcome(request, await functions.job_finish(job, Fence(body.fence), body.outcome, body.result))
 
 
 async def cancel_job(request: Request) -> Response:
-    engine: Engine = request.app.state.engine
-    job = _job_id(request)
-    await _check_owner(request, job)
-    return _outcome(request, await engine.functions.job_cancel(job))
+    jobs = (await request.app.state.engine.known()).jobs
+    return _outcome(request, await jobs.cancel(_job_id(request), tenant_of(request)))

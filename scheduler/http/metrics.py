@@ -14,6 +14,10 @@ from scheduler.store.codec import Waiting
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
+def _usable(engine: Engine) -> float:
+    return float(sum(shard.obstacle() is None for shard in engine.shards))
+
+
 class Metrics:
     """One registry for one replica, so that several can live in a process."""
 
@@ -44,12 +48,28 @@ class Metrics:
         )
         self._answered: dict[tuple[str, str, int], Counter] = {}
         gauges = {
-            "fleet_snapshot_age_ms": ("Since the snapshot was complete", lambda: engine.mirror.age_ms),
-            "fleet_snapshot_nodes": ("Nodes in the snapshot", lambda: len(engine.mirror.snapshot.positions)),
-            "fleet_snapshot_version": ("Version of the snapshot", lambda: engine.mirror.snapshot.version),
-            "fleet_long_polls": ("Long polls that wait for a job now", lambda: engine.waker.count),
-            "fleet_event_clients": ("Clients that follow the events now", lambda: engine.fanout.count),
+            "fleet_snapshot_age_ms": (
+                "Since the snapshot was complete",
+                lambda: max(shard.mirror.age_ms for shard in engine.shards),
+            ),
+            "fleet_snapshot_nodes": (
+                "Nodes in the snapshot",
+                lambda: sum(len(shard.mirror.snapshot.positions) for shard in engine.shards),
+            ),
+            "fleet_snapshot_version": (
+                "Version of the snapshot",
+                lambda: max(shard.mirror.snapshot.version for shard in engine.shards),
+            ),
+            "fleet_long_polls": (
+                "Long polls that wait for a job now",
+                lambda: sum(shard.waker.count for shard in engine.shards),
+            ),
+            "fleet_event_clients": (
+                "Clients that follow the events now",
+                lambda: max(shard.fanout.count for shard in engine.shards),
+            ),
             "fleet_placements_under_way": ("Placements under way now", lambda: engine.door.under_way),
+            "fleet_shards": ("Shards that can be placed in now", lambda: _usable(engine)),
             "fleet_ready": ("1 while this replica takes requests", lambda: float(engine.obstacle() is None)),
         }
         for name, (text, read) in gauges.items():

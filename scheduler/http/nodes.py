@@ -36,13 +36,15 @@ async def get_nodes(request: Request) -> Response:
     after = request.query_params.get("after", "")
     if after:
         checked_id("after", after)
-    nodes, cursor = await engine.nodes(after, number_query(request, "limit", 100, 1, 200), tenant_of(request))
+    nodes, cursor = await (await engine.known()).fleet.nodes(
+        after, number_query(request, "limit", 100, 1, 200), tenant_of(request)
+    )
     return answer(request, NodesAnswer(nodes, cursor))
 
 
 async def get_node(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    view = await engine.tenants_node(_node_id(request), tenant_of(request))
+    view = await (await engine.known()).fleet.tenants_node(_node_id(request), tenant_of(request))
     if view is None:
         raise _unknown()
     return answer(request, NodeAnswer(view))
@@ -51,12 +53,16 @@ async def get_node(request: Request) -> Response:
 async def put_node(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     node, body = _node_id(request), await read_as(request, RegisterBody)
-    registered = await engine.functions.node_register(
-        node,
-        endpoint=body.endpoint,
-        slots=body.slots,
-        capabilities=offered_in(body),
-        **reported(body, *_LOADS, *_LIMITS),
+    registered = (
+        await (await engine.known())
+        .shards.of_node(node)
+        .functions.node_register(
+            node,
+            endpoint=body.endpoint,
+            slots=body.slots,
+            capabilities=offered_in(body),
+            **reported(body, *_LOADS, *_LIMITS),
+        )
     )
     return answer(request, RegisteredAnswer("registered", registered.incarnation, registered.pools), 201)
 
@@ -67,7 +73,9 @@ async def post_heartbeat(request: Request) -> Response:
     fields = reported(body, *_LOADS, "slots", "running")
     if body.capabilities is not None or body.services is not None:
         fields["capabilities"] = " ".join(offered_in(body))
-    beat = await engine.functions.node_heartbeat(node, body.incarnation, **fields)
+    beat = (
+        await (await engine.known()).shards.of_node(node).functions.node_heartbeat(node, body.incarnation, **fields)
+    )
     if isinstance(beat, Beat):
         cancels = [CancelOrder(job, fence) for job, fence in beat.cancels]
         return answer(request, HeartbeatAnswer("ok", beat.ttl_ms, cancels, beat.drain_ms))
@@ -78,7 +86,8 @@ async def post_heartbeat(request: Request) -> Response:
 
 async def _mark(request: Request, mark: Mark, drain_ms: int | None = None) -> Response:
     engine: Engine = request.app.state.engine
-    state = await engine.functions.node_mark(_node_id(request), mark, drain_ms)
+    node = _node_id(request)
+    state = await (await engine.known()).shards.of_node(node).functions.node_mark(node, mark, drain_ms)
     if state is None:
         raise _unknown()
     return answer(request, MarkedAnswer("marked", state))
@@ -100,7 +109,7 @@ async def drain_node(request: Request) -> Response:
 
 async def delete_node(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    word = await engine.remove_node(_node_id(request))
+    word = await (await engine.known()).fleet.remove(_node_id(request))
     if word == "unknown":
         raise _unknown()
     if word == "fenced":
@@ -110,4 +119,4 @@ async def delete_node(request: Request) -> Response:
 
 async def get_cluster(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    return answer(request, await engine.cluster())
+    return answer(request, await (await engine.known()).fleet.cluster())

@@ -19,13 +19,13 @@ def _pool_name(request: Request) -> PoolName:
 
 
 async def _told(engine: Engine, name: PoolName) -> PoolAnswer | None:
-    version, pools = await engine.views.pools()
+    version, pools = await (await engine.known()).pools.pools()
     return next((PoolAnswer(pool, version) for pool in pools if pool.name == name), None)
 
 
 async def get_pools(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    version, pools = await engine.views.pools()
+    version, pools = await (await engine.known()).pools.pools()
     return answer(request, PoolsAnswer(pools, version))
 
 
@@ -42,7 +42,7 @@ async def put_pool(request: Request) -> Response:
     decoded(raw, dict[str, Any], packed=packed)
     text = json_of(raw, "body") if packed else raw
     try:
-        await engine.functions.pool_put(name, text.decode())
+        await (await engine.known()).pools.put(name, text.decode())
     except BadInput as error:
         # what the function calls by its argument is the body here
         raise BadInput("body" if error.field == "json" else error.field, error.what) from error
@@ -54,6 +54,6 @@ async def put_pool(request: Request) -> Response:
 
 async def delete_pool(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    if await engine.functions.pool_remove(_pool_name(request)) == "unknown":
+    if not await (await engine.known()).pools.remove(_pool_name(request)):
         raise Problem(404, "Unknown pool", "no configured pool has this name")
     return answer(request, OutcomeAnswer("removed"))

@@ -1,5 +1,7 @@
 """Is it alive, is it ready, what does it count, and a page for a person."""
 
+import heapq
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -42,10 +44,11 @@ async def metrics(request: Request) -> Response:
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _first(snapshot: Snapshot) -> list[NodeId]:
+def _first(snapshots: Sequence[Snapshot]) -> list[NodeId]:
     """The ids of the first nodes by state, trouble first, then by id."""
     found: dict[str, list[NodeId]] = {state: [] for state in _STATES}
-    for node in snapshot.ids:
+    ids_of = ([(node, snapshot) for node in snapshot.ids] for snapshot in snapshots)
+    for node, snapshot in heapq.merge(*ids_of, key=lambda pair: pair[0]):
         ids = found[snapshot.node(snapshot.positions[node]).state]
         if len(ids) < ROWS_MAX:
             ids.append(node)
@@ -60,16 +63,16 @@ async def overview(request: Request) -> Response:
     cluster: dict[str, object] = {}
     if obstacle is None:
         try:
-            nodes = await engine.views.nodes(_first(engine.mirror.snapshot))
-            cluster = await engine.cluster()
+            nodes = await engine.parts.fleet.views(_first([shard.mirror.snapshot for shard in engine.shards]))
+            cluster = await engine.parts.fleet.cluster()
         except FleetError as error:
             obstacle = str(error)
     page = _pages.get_template("overview.html").render(
         version=__version__,
         obstacle=obstacle,
         nodes=nodes,
-        more=max(len(engine.mirror.snapshot.ids) - ROWS_MAX, 0),
+        more=max(sum(len(shard.mirror.snapshot.ids) for shard in engine.shards) - ROWS_MAX, 0),
         cluster=cluster,
-        shard=engine.functions.shard,
+        shard=engine.first.key,
     )
     return HTMLResponse(page, 200 if obstacle is None else 503)

@@ -71,7 +71,21 @@ class Crowded(msgspec.Struct, frozen=True, gc=False):
     used: list[int]
 
 
-Answer = Placed | Exists | Refused | Again | Waiting | Crowded | Literal["differs", "denied"]
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """A slot is held under the request's token, for a job that is to be moved here."""
+
+    used: list[int]
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False):
+    """The job is in another shard, or was to be: under this token that shard held a slot for it."""
+
+    tag: str
+    hold: str
+
+
+# lapsed: nothing is held under the token any more, and nothing ever will be
+Answer = Placed | Exists | Refused | Again | Waiting | Crowded | Held | Moved | Literal["differs", "denied", "lapsed"]
 
 
 # one for all: each has a buffer of its own, which is dear to make
@@ -123,6 +137,33 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         claim["wait_ms"] = request.wait_ms
     if request.retry_failed:
         claim["retry_failed"] = 1
+    if request.hold:
+        claim["hold"] = request.hold
+        if request.hold_ms:
+            claim["hold_ms"] = request.hold_ms
+    if request.elsewhere:
+        claim["elsewhere"] = True
+    return _PACKER.pack(claim)
+
+
+_TEXTS = ("digest", "tenant", "demand", "payload", "deliver", "session", "affinity", "exclude", "languages",
+          "released_by", "created_at_ms")  # fmt: skip
+_NUMBERS = ("ack_ms", "timeout_ms", "max_attempts", "retry_failed", "priority", "wait_ms", "releases", "attempt")
+
+
+def pack_moved(job: JobId, record: bytes, hold: str) -> bytes:
+    """The claim of a job that waits in another shard, whose record job_move gave, for the slot that is held for it."""
+    held: dict[str, str] = msgpack.unpackb(record)
+    claim: dict[str, object] = {"id": job, "hold": hold, "config_version": "0", "structure_version": "0"}
+    claim |= {"nodes": [], "structures": [], "ranks": []}
+    claim |= {name: held[name] for name in _TEXTS if name in held}
+    claim |= {name: int(held[name]) for name in _NUMBERS if name in held}
+    if "fence" in held:
+        claim["last_fence"] = held["fence"]
+    if "asked_pool" in held:
+        claim["pool"] = held["asked_pool"]
+    if held.get("fallback") == "0":
+        claim["fallback"] = False
     return _PACKER.pack(claim)
 
 
@@ -153,6 +194,12 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
             return Crowded(raw[1], raw[2])
         case "again":
             return Again(raw[1], raw[2])
+        case "held":
+            return Held(raw[1])
+        case "moved":
+            return Moved(raw[1], raw[2])
+        case "lapsed":
+            return "lapsed"
         case "differs":
             return "differs"
         case "denied":
@@ -162,7 +209,10 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
 
 
 class MirrorPage(msgspec.Struct, frozen=True, gc=False):
-    """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list]."""
+    """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list].
+
+    `waiting` counts the queues; `config_source` is the version of the first shard's pools that these are a copy of.
+    """
 
     epoch: str
     floor: int
@@ -173,12 +223,15 @@ class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     nodes: list[list[Any]]
     pools: dict[str, str] | None
     history: str
+    waiting: int
+    config_source: int
 
 
-def read_mirror(raw: bytes) -> MirrorPage:
+def read_mirror(raw: bytes, waiting: int, config_source: int) -> MirrorPage:
     epoch, floor, version, structure, config, now_ms, nodes, pools, history = msgpack.unpackb(raw)
     # an empty Lua table is packed as a list; a map never is
     named = None if pools is False else dict(zip(pools[::2], pools[1::2], strict=True))
     return MirrorPage(
-        epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named, history
-    )
+        epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named, history,
+        waiting, config_source,
+    )  # fmt: skip

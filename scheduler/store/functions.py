@@ -10,7 +10,15 @@ from redis.exceptions import RedisError, ResponseError
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
-from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_answers, read_mirror
+from scheduler.store.codec import (
+    Answer,
+    MirrorPage,
+    Shortlist,
+    pack_claim,
+    read_answer,
+    read_answers,
+    read_mirror,
+)
 from scheduler.store.explained import ExplainedPage, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
@@ -81,6 +89,8 @@ class Functions:
             raise self._refusal(str(error)) from error
         except (TimeoutError, RedisError, OSError) as error:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
+        if answer[0] == b"moving":
+            raise ServerUnavailable(f"{self.shard} is frozen while its hash slot moves")
         return cast("list[Any]", answer)
 
     def _refusal(self, message: str) -> FleetError:
@@ -132,9 +142,13 @@ class Functions:
     async def pool_remove(self, pool: PoolName) -> Literal["removed", "unknown"]:
         return cast("Literal['removed', 'unknown']", await self._word("pool_remove", pool))
 
-    async def pools_apply(self, seen: int, text: str) -> Applied:
-        """Replace the whole configuration, given as JSON, if `seen` is still its version."""
-        word, version = (await self._call("pools_apply", seen, text))[:2]
+    async def pools_apply(self, seen: int, text: str, source: int | None = None) -> Applied:
+        """Replace the whole configuration, given as JSON, if `seen` is still its version.
+
+        With source it is a copy of the first shard's of that version, and replaces any older copy.
+        """
+        copied = [] if source is None else [source]
+        word, version = (await self._call("pools_apply", seen, text, *copied))[:2]
         return Applied(word == b"applied", int(version))
 
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
@@ -163,8 +177,8 @@ class Functions:
         word = await self._word("job_finish", job, fence, outcome, result)
         return cast("Literal['finished', 'duplicate', 'fenced', 'unknown']", word)
 
-    async def job_cancel(self, job: JobId) -> Literal["cancelled", "duplicate", "unknown"]:
-        return cast("Literal['cancelled', 'duplicate', 'unknown']", await self._word("job_cancel", job))
+    async def job_cancel(self, job: JobId) -> Literal["cancelled", "duplicate", "unknown", "moved"]:
+        return cast("Literal['cancelled', 'duplicate', 'unknown', 'moved']", await self._word("job_cancel", job))
 
     async def reap(self, maximum: int = 32) -> Reaped:
         """One bounded turn of reaping; call again while it finds maximum of something."""
@@ -175,4 +189,4 @@ class Functions:
         """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
         answer = await self._call("mirror_read", cursor, complete, config)
-        return read_mirror(answer[1])
+        return read_mirror(*answer[1:4])

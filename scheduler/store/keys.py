@@ -15,6 +15,11 @@ def shard_key(namespace: str, tag: str = "0") -> str:
     return f"{namespace}:{{{tag}}}"
 
 
+def tag_of(shard: str) -> str:
+    """The tag between the braces."""
+    return shard[shard.rindex("{") + 1 : -1]
+
+
 def node_key(shard: str, node: NodeId) -> str:
     return f"{shard}:node:{node}"
 

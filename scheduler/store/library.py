@@ -21,6 +21,7 @@ _SHARED = (
     "quarantine",
     "reports",
     "jobs",
+    "holding",
     "reaping",
     "choosing",
     "looking",
@@ -29,6 +30,7 @@ _SHARED = (
     "explaining",
     "waiting",
     "serving",
+    "moving",
 )
 _NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")

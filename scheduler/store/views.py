@@ -41,8 +41,26 @@ class JobView(msgspec.Struct, frozen=True):
     ended_at_ms: int | None
 
 
+class Whereabouts(msgspec.Struct, frozen=True):
+    """Whose job it is, and the shard that it moved to; it waits here until that is known to have it."""
+
+    tenant: str
+    state: str
+    tag: str | None
+    waits: bool
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """The job is in the shard of this tag. `view` is set until that shard is known to have it."""
+
+    tenant: str
+    tag: str
+    view: JobView | None
+
+
 _JOB_FIELDS = tuple(name for name in JobView.__struct_fields__ if name != "id")
-_JOB_NAMES = tuple(name.encode() for name in _JOB_FIELDS)
+_JOB_NAMES = (*(name.encode() for name in _JOB_FIELDS), b"shard")
+_ALIVE = frozenset(state.value.encode() for state in JobState if not state.ended)
 
 
 class NodeView(msgspec.Struct, frozen=True):
@@ -110,6 +128,15 @@ def _job_view(job: JobId, fields: Mapping[str, str], endpoint: str) -> JobView:
     )
 
 
+def _told(job: JobId, fields: dict[str, str], endpoint: str) -> JobView | Elsewhere:
+    tag = fields.pop("shard", None)
+    if tag is None:
+        return _job_view(job, fields, endpoint)
+    # until the other shard has it, it waits
+    view = _job_view(job, fields | {"state": JobState.PENDING}, "") if "demand" in fields else None
+    return Elsewhere(fields["tenant"], tag, view)
+
+
 def _node_view(node: NodeId, fields: Mapping[str, str], used: int) -> NodeView:
     return NodeView(
         id=node,
@@ -170,32 +197,33 @@ class Views:
         except (TimeoutError, RedisError, OSError) as error:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
 
-    async def job(self, job: JobId) -> JobView | None:
+    async def job(self, job: JobId) -> JobView | Elsewhere | None:
         return (await self.jobs([job]))[0]
 
-    async def jobs(self, jobs: Sequence[JobId]) -> list[JobView | None]:
+    async def jobs(self, jobs: Sequence[JobId]) -> list[JobView | Elsewhere | None]:
         """The jobs in the order asked for, None for each that is unknown; payloads are left where they are."""
-        found = await self._pipeline([("HMGET", job_key(self._shard, job), *_JOB_FIELDS) for job in jobs])
+        found = await self._pipeline([("HMGET", job_key(self._shard, job), *_JOB_FIELDS, "shard") for job in jobs])
         held = [_text({k: v for k, v in zip(_JOB_NAMES, raw, strict=True) if v is not None}) for raw in found]
         nodes = list(dict.fromkeys(NodeId(fields["node"]) for fields in held if "node" in fields))
         asked: list[tuple[str | int, ...]] = [("HGET", node_key(self._shard, node), "endpoint") for node in nodes]
         answers = await self._pipeline(asked) if asked else []
         endpoints = {node: raw.decode() if raw else "" for node, raw in zip(nodes, answers, strict=True)}
         return [
-            _job_view(job, fields, endpoints.get(NodeId(fields.get("node", "")), "")) if "state" in fields else None
+            _told(job, fields, endpoints.get(NodeId(fields.get("node", "")), "")) if "state" in fields else None
             for job, fields in zip(jobs, held, strict=True)
         ]
 
-    async def tenant(self, job: JobId) -> str | None:
-        """Whose job it is, or None where it is unknown."""
-        (held,) = await self._pipeline([("HGET", job_key(self._shard, job), "tenant")])
-        return held.decode() if held else None
+    async def whereabouts(self, job: JobId) -> Whereabouts | None:
+        asked = ("HMGET", job_key(self._shard, job), "tenant", "state", "shard", "demand")
+        ((tenant, state, tag, demand),) = await self._pipeline([asked])
+        if state is None:
+            return None
+        return Whereabouts(tenant.decode(), state.decode(), tag.decode() if tag else None, demand is not None)
 
     async def ended(self, jobs: Sequence[JobId]) -> list[JobId]:
-        """Those of the jobs that have ended or are not known any more."""
+        """Those of the jobs that have ended, moved to another shard or are not known any more."""
         states = await self._pipeline([("HGET", job_key(self._shard, job), "state") for job in jobs])
-        pairs = zip(jobs, states, strict=True)
-        return [job for job, state in pairs if state is None or JobState(state.decode()).ended]
+        return [job for job, state in zip(jobs, states, strict=True) if state not in _ALIVE]
 
     async def nodes(self, nodes: Sequence[NodeId]) -> list[NodeView]:
         """Those of the nodes that exist, in the order asked for."""

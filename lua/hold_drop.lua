@@ -1,0 +1,15 @@
+-- hold_drop: give back a slot that was held for a job that is not to have it.
+--
+-- KEYS[1] P            shard prefix, fleet:{0}
+-- ARGV[1] hold         the token
+-- Reply   dropped | unknown
+-- Cost    O(log leases)
+define('hold_drop', function(P, token)
+  id_arg(token, 'hold')
+
+  local S = shard_open(P)
+  if redis.call('EXISTS', hold_key(S, token)) == 0 then return reply('unknown') end
+  shard_write(S)
+  hold_drop(S, token)
+  return reply('dropped')
+end, { 'allow-oom' }, 1)

@@ -1,0 +1,128 @@
+"""Nodes and the fleet in numbers, over all shards."""
+
+import asyncio
+import bisect
+import contextlib
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Literal
+
+from scheduler.domain.demand import Demand
+from scheduler.domain.explanation import Explanation, merged
+from scheduler.domain.ids import NodeId, Tenant
+from scheduler.engine.shard import Shard
+from scheduler.engine.shards import Shards
+from scheduler.errors import FleetError
+from scheduler.placement.explain import explain
+from scheduler.store.explaining import explain_by_redis
+from scheduler.store.views import NodeView, Serving
+
+_STATES = ("ready", "cordoned", "draining", "lost")
+_SUMS = ("leases", "free_nodes", "slots", "waiting_queues")
+
+
+class Fleet:
+    """What people ask of the fleet; placing asks nothing here."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    async def nodes(self, after: str, limit: int, tenant: Tenant) -> tuple[list[NodeView], str | None]:
+        """A page of the tenant's nodes by id, and the id to go on after, or None at the end.
+
+        Which ids exist is asked first. A node that has just left the tenant's pools makes the page shorter.
+        """
+        with contextlib.suppress(FleetError):
+            await asyncio.gather(*(shard.mirror.refresh() for shard in self._shards))
+        servings = dict(
+            zip(self._shards, await asyncio.gather(*(s.views.serving(tenant) for s in self._shards)), strict=True)
+        )
+        own = heapq.merge(*(_own(shard, serving, after) for shard, serving in servings.items()))
+        page = list(islice(own, limit + 1))
+        told = await self.views(page[:limit])
+        shown = [node for node in told if servings[self._shards.of_node(NodeId(node.id))].shows(node)]
+        return shown, page[limit - 1] if len(page) > limit else None
+
+    async def views(self, nodes: list[NodeId]) -> list[NodeView]:
+        """Those of the nodes that exist, in the order asked for."""
+        by_shard: dict[Shard, list[NodeId]] = {}
+        for node in nodes:
+            by_shard.setdefault(self._shards.of_node(node), []).append(node)
+        told = await asyncio.gather(*(shard.views.nodes(page) for shard, page in by_shard.items()))
+        found = {node.id: node for page in told for node in page}
+        return [found[node] for node in nodes if node in found]
+
+    async def tenants_node(self, node: NodeId, tenant: Tenant) -> NodeView | None:
+        """The node, or None where it is in no pool that serves the tenant."""
+        found = await self.views([node])
+        return (
+            found[0] if found and (await self._shards.of_node(node).views.serving(tenant)).shows(found[0]) else None
+        )
+
+    async def remove(self, node: NodeId) -> Literal["removed", "unknown", "fenced"]:
+        """Take the node's present incarnation out of the fleet."""
+        found = await self.views([node])
+        if not found:
+            return "unknown"
+        return await self._shards.of_node(node).functions.node_remove(node, found[0].incarnation)
+
+    async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
+        """Why the demand would be placed or not, by this replica's snapshots, and the age in ms of the oldest."""
+        told = await asyncio.gather(*(_explained(shard, demand, exclude) for shard in self._shards))
+        return merged([explanation for explanation, _ in told]), max(age_ms for _, age_ms in told)
+
+    async def cluster(self) -> dict[str, object]:
+        """The fleet as Redis has it, beside what this replica's snapshots say; with several shards also each of them."""
+        parts = await asyncio.gather(*(_part(shard) for shard in self._shards))
+        whole = dict(parts[0])
+        if len(parts) == 1:
+            return whole
+        for name in _SUMS:
+            whole[name] = sum(int(str(part[name])) for part in parts)
+        whole["nodes"] = {state: sum(part["nodes"][state] for part in parts) for state in _STATES}
+        snapshots = [part["snapshot"] for part in parts]
+        whole["snapshot"] = {
+            "version": max(snapshot["version"] for snapshot in snapshots),
+            "age_ms": max(snapshot["age_ms"] for snapshot in snapshots),
+            "nodes": sum(snapshot["nodes"] for snapshot in snapshots),
+        }
+        whole["shards"] = {shard.tag: part for shard, part in zip(self._shards, parts, strict=True)}
+        return whole
+
+
+def _own(shard: Shard, serving: Serving, after: str) -> Iterator[NodeId]:
+    snapshot = shard.mirror.snapshot
+    seen = {shape for shape in snapshot.members if not serving.pools.isdisjoint(shape.pools)}
+    start = bisect.bisect_right(snapshot.ids, after)
+    return (i for i in islice(snapshot.ids, start, None) if snapshot.node(snapshot.positions[i]).shape in seen)
+
+
+async def _explained(shard: Shard, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
+    """While nodes are still to be brought under a new configuration Redis explains: it knows where they go."""
+    with contextlib.suppress(FleetError):
+        await shard.mirror.refresh()
+        if not await shard.views.settled():
+            return await explain_by_redis(shard.functions, demand, exclude), 0
+    snapshot, age_ms = shard.mirror.snapshot, shard.mirror.age_ms
+    # every node of a large fleet is a while: claims go on meanwhile
+    return await asyncio.to_thread(explain, snapshot, demand, exclude), age_ms
+
+
+async def _part(shard: Shard) -> dict[str, Any]:
+    meta, leases, free_nodes = await shard.views.shard()
+    snapshot = shard.mirror.snapshot
+    nodes = [node for node in snapshot.nodes if node is not None]
+    states = Counter(node.state for node in nodes)
+    numbers = ("abi", "revision", "version", "structure_version", "config_version")
+    return {
+        "epoch": meta.get("epoch", ""),
+        **{name: int(meta.get(name, 0)) for name in numbers},
+        "leases": leases,
+        "free_nodes": free_nodes,
+        "waiting_queues": shard.mirror.waiting,
+        "nodes": {state: states[state] for state in _STATES},
+        "slots": sum(node.slots for node in nodes if node.state != "lost"),
+        "snapshot": {"version": snapshot.version, "age_ms": shard.mirror.age_ms, "nodes": len(nodes)},
+    }

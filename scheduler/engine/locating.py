@@ -1,0 +1,70 @@
+"""Where a job is: the shard that its id leads to has it, or knows where it went."""
+
+import asyncio
+from typing import Literal
+
+from scheduler.domain.ids import JobId, Tenant
+from scheduler.engine.shard import Shard
+from scheduler.engine.shards import Shards
+from scheduler.errors import ServerUnavailable
+from scheduler.store.views import Elsewhere, JobView
+
+# A job that moves is in its new shard within milliseconds, or after seconds if its mover died.
+PAUSE_S = 0.05
+HOPS_MAX = 64
+
+
+class Located:
+    """Reads and cancels of jobs by their ids."""
+
+    def __init__(self, shards: Shards, deadline_ms: int) -> None:
+        self._shards = shards
+        self._deadline_ms = deadline_ms
+
+    async def shard(self, job: JobId, tenant: Tenant) -> Shard | None:
+        """The shard that has the tenant's job; while it moves, the one that it waited in. None where it is unknown."""
+        shard = self._shards.of_job(job)
+        found: Shard | None = None
+        for _ in range(HOPS_MAX):
+            known = await shard.views.whereabouts(job)
+            if known is None:
+                return found
+            if known.tenant != tenant:
+                return None
+            if known.tag is None:
+                return shard
+            found = shard if known.waits else None
+            shard = self._shards.tagged(known.tag)
+        raise ServerUnavailable("the job moves from shard to shard")
+
+    async def job(self, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView | None:
+        """The tenant's job as it stands; with wait_ms once it has ended, or as it is by then."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_ms / 1000
+        shard, waits = self._shards.of_job(job), None
+        for _ in range(HOPS_MAX):
+            left_ms = int((end - loop.time()) * 1000)
+            found = await (shard.waker.wait(job, tenant, left_ms) if left_ms > 0 else shard.reads.job(job))
+            if not isinstance(found, Elsewhere):
+                view = found or waits
+                return view if view is None or view.tenant == tenant else None
+            if found.tenant != tenant:
+                return None
+            shard, waits = self._shards.tagged(found.tag), found.view
+            if waits is not None and wait_ms:
+                await asyncio.sleep(PAUSE_S)
+        raise ServerUnavailable("the job moves from shard to shard")
+
+    async def cancel(self, job: JobId, tenant: Tenant) -> Literal["cancelled", "duplicate", "unknown"]:
+        """End the tenant's job wherever it is; one that moves is waited for."""
+        end = asyncio.get_running_loop().time() + self._deadline_ms / 1000
+        while True:
+            shard = await self.shard(job, tenant)
+            if shard is None:
+                return "unknown"
+            word = await shard.functions.job_cancel(job)
+            if word not in {"moved", "unknown"} or (word == "unknown" and len(self._shards) == 1):
+                return word  # type: ignore[return-value]
+            if asyncio.get_running_loop().time() >= end:
+                raise ServerUnavailable("the job moves between shards: try again")
+            await asyncio.sleep(PAUSE_S)
