@@ -4,12 +4,12 @@
 -- ARGV[1] hold         the token
 -- Reply   dropped | unknown
 -- Cost    O(log leases)
-define('hold_drop', function(P, token)
-  id_arg(token, 'hold')
+define('hold_drop', function(P, hold)
+  id_arg(hold, 'hold')
 
   local S = shard_open(P)
-  if redis.call('EXISTS', hold_key(S, token)) == 0 then return reply('unknown') end
+  if redis.call('EXISTS', hold_key(S, hold)) == 0 then return reply('unknown') end
   shard_write(S)
-  hold_drop(S, token)
+  hold_drop(S, hold)
   return reply('dropped')
 end, { 'allow-oom' }, 1)

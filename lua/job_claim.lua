@@ -40,37 +40,6 @@ local function refuse(S, claim, order, complete)
   return reply('waiting', claim.id, claim.loads)
 end
 
--- known: what is told of an id that this shard knows already
-local function known(S, claim)
-  local held = redis.call('HMGET', job_key(S.P, claim.id), 'digest', 'state', 'node', 'pool', 'fence', 'attempt',
-    'lease_expires_at_ms', 'shard', 'hold', 'demand')
-  if (held[1] or '-') ~= claim.digest then return reply('differs') end
-  -- one that waited here waits until the other shard is known to have it
-  if held[2] == 'moved' and held[10] then return reply('exists', 'pending', '', '', '', '0', held[6] or '0', '0') end
-  if held[2] == 'moved' then return reply('moved', held[8], held[9]) end
-  local endpoint = held[3] and redis.call('HGET', node_key(S.P, held[3]), 'endpoint')
-  return reply('exists', held[2], held[3] or '', endpoint or '', held[4] or '', held[5] or '0', held[6] or '0',
-    held[7] or '0')
-end
-
--- claim_held: the job, which another shard sends here, gets the slot that is held for it
-local function claim_held(S, claim)
-  local state = redis.call('HGET', job_key(S.P, claim.id), 'state')
-  if state and state ~= 'moved' then
-    hold_drop(S, claim.hold)
-    return known(S, claim)
-  end
-  local node = hold_take(S, claim.hold)
-  if not node then return state and known(S, claim) or reply('lapsed') end
-  if state then
-    -- it was here before
-    redis.call('DEL', job_key(S.P, claim.id))
-    redis.call('ZREM', S.P .. ':moved', claim.id)
-  end
-  claim.loads = {}
-  return claim_write(S, claim, node, true)
-end
-
 local function claim_one(S, claim)
   if claim.hold_ms then
     if redis.call('EXISTS', S.P .. ':hold:' .. claim.hold) == 1 then return reply('held', {}) end

@@ -1,11 +1,11 @@
--- job_move: note that a job is to be in another shard, before that shard is asked to take it. One of several that try
--- wins; the others are told where the job is.
+-- job_move: note that a job is to be in another shard, before that takes it; of several who try one wins.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}: the one that the job's id leads to, or where the job waits
 -- ARGV[1] job          id
 -- ARGV[2] tag          of the other shard
 -- ARGV[3] hold         the token under which that shard holds a slot for it
--- ARGV[4] tenant       with ARGV[5] digest: a job that no shard has yet; without: one that waits here
+-- ARGV[4] tenant       with a digest: a job that no shard has yet; without: one that waits here
+-- ARGV[5] digest       of its content
 -- Reply   moved <record: msgpack, what a claim of it needs> | elsewhere <tag> <hold> | here | unknown
 -- Cost    O(log waiting)
 define('job_move', function(P, id, tag, hold, tenant, digest)

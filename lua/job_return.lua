@@ -1,5 +1,4 @@
--- job_return: the other shard did not take the job, and never will under this hold: it waits here again as before, or, where
--- only its caller had it, is forgotten.
+-- job_return: a move came to nothing, for ever: the job waits here again, or where only its caller had it is forgotten.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] job          id

@@ -1,5 +1,4 @@
--- job_settle: the other shard has the job: what it needed is dropped here, the word where it is stays for as long as the
--- job is there, and an hour longer.
+-- job_settle: the other shard has the job: here stays where it is, for as long as it is there and an hour longer.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] job          id

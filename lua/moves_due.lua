@@ -1,5 +1,4 @@
--- moves_due: moves that whoever began them may have left halfway, and jobs in other shards that are to be looked after.
--- Those that are told are the caller's for a while.
+-- moves_due: moves that may have been left halfway, and jobs in other shards to look after; the caller's for a while.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] max          1 to 100

@@ -1,8 +1,8 @@
--- shard_freeze: stop the shard while its hash slot moves to another server, or let it go on. While it is frozen every
--- function answers "moving" and changes nothing; its clock stands still.
+-- shard_freeze: stop the shard while its hash slot moves to another server, or let it go on.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] what         freeze | thaw
+--                      while it is frozen every function answers "moving" and changes nothing; its clock stands still
 -- Reply   frozen | thawed
 -- Cost    O(1)
 define('shard_freeze', function(P, what)

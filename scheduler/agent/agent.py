@@ -14,11 +14,13 @@ from scheduler.agent.retrying import AWAY, FIRST_PAUSE_S, LONGEST_PAUSE_S, insis
 from scheduler.agent.running import GRACE_S, Hands
 from scheduler.domain.ids import Token
 from scheduler.domain.services import Service
+from scheduler.domain.shards import home_tag
 from scheduler.errors import FleetError
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.functions import Beat, Functions
 from scheduler.store.inbox import InboxReader
 from scheduler.store.keys import shard_key
+from scheduler.store.layout import FIRST, read_tags
 
 log = logging.getLogger("fleet.agent")
 
@@ -41,21 +43,31 @@ class Agent:
         meters: Meters | None = None,
     ) -> None:
         self.config = config
-        shard = shard_key(namespace)
+        self._namespace, self._handler = namespace, handler
         self._client = connect(redis_url, connections=8, timeout_ms=2_000)
         # Heartbeats must not queue behind results.
         # one unanswered heartbeat must leave time for another within the TTL
         beat_ms = max(50, min(2_000, (config.ttl_ms - config.heartbeat_ms) // 3))
         self._beat_client = connect(redis_url, connections=2, timeout_ms=beat_ms)
         self._blocking = connect_blocking(redis_url, block_ms=BLOCK_MS)
-        self._functions = Functions(self._beat_client, shard)
-        self._hands = Hands(Functions(self._client, shard), handler, config.slots)
-        self._taker = Taker(InboxReader(self._blocking, shard, config.id), self._hands)
+        self._connect(FIRST)
         self._meters = meters or Meters()
         self._incarnation: int | None = None
         self._told = config.offered
         self._away = False
         self._leave = asyncio.Event()
+
+    def _connect(self, tag: str) -> None:
+        """The node's shard is the one that its id leads to, and there is its inbox."""
+        shard = shard_key(self._namespace, tag)
+        self._functions = Functions(self._beat_client, shard)
+        self._hands = Hands(Functions(self._client, shard), self._handler, self.config.slots)
+        self._taker = Taker(InboxReader(self._blocking, shard, self.config.id), self._hands)
+
+    async def _find_shard(self) -> None:
+        tags = await insist(lambda: read_tags(self._client, shard_key(self._namespace, FIRST)))
+        if len(tags) > 1:
+            self._connect(home_tag(tags, self.config.id))
 
     @property
     def incarnation(self) -> int | None:
@@ -81,21 +93,26 @@ class Agent:
 
     async def run(self) -> None:
         """Serve until `leave`; raises FencedOut when another process takes the id, BadInput on a refused config."""
-        beating = asyncio.create_task(self._beat_for_ever())
-        taking = asyncio.create_task(self._taker.take_for_ever())
+        finding = asyncio.create_task(self._find_shard())
         leaving = asyncio.create_task(self._leave.wait())
-        tasks: list[asyncio.Task[object]] = [beating, taking, leaving]
+        tasks: list[asyncio.Task[object]] = [finding, leaving]
         try:
             await _first(tasks)
-            tasks[2] = asyncio.create_task(self._depart())
-            await _first(tasks)
+            if finding.done():
+                taking = asyncio.create_task(self._taker.take_for_ever())
+                tasks = [asyncio.create_task(self._beat_for_ever()), taking, leaving]
+                await _first(tasks)
+                tasks[2] = asyncio.create_task(self._depart())
+                await _first(tasks)
         except FencedOut:
             self._incarnation = None
             self._hands.abandon()
             raise
         finally:
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
+            if len(tasks) > 2:
+                # nothing new is taken in hand while the rest is settled
+                tasks[1].cancel()
+                await asyncio.gather(tasks[1], return_exceptions=True)
             await self._hands.settle(0)
             await self._hands.deliver()
             for task in tasks:

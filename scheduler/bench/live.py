@@ -73,7 +73,7 @@ class Live:
         await self.refresh()
 
     async def refresh(self) -> None:
-        await asyncio.gather(*(engine.mirror.refresh() for engine in self._engines))
+        await asyncio.gather(*(engine.first.mirror.refresh() for engine in self._engines))
 
     async def heartbeat(self, nodes: Sequence[NodeId]) -> None:
         await asyncio.gather(*(self._functions.node_heartbeat(node, self._nodes[node]) for node in nodes))
@@ -94,7 +94,7 @@ class Live:
         job = JobId(f"0.{next(self._ids)}")
         request = JobRequest(job, "-", _DEMAND, session, affinity, deliver="direct", ack_ms=HOUR_MS)
         verdict = await engine.place(request)
-        seen.ages_ms.append(engine.mirror.age_ms)
+        seen.ages_ms.append(engine.first.mirror.age_ms)
         if not isinstance(verdict, Placement):
             seen.refused += 1
             return None

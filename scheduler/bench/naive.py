@@ -25,10 +25,10 @@ def main(port: int, redis_url: str) -> None:
     engine: Engine = app.state.engine
 
     async def claim(request: JobRequest, shortlist: Shortlist) -> Answer:
-        return (await engine.functions.job_claim([(request, shortlist)]))[0]
+        return (await engine.first.functions.job_claim([(request, shortlist)]))[0]
 
     # the one thing in which it differs; all else stays the replica's own code
-    engine._batcher.claim = claim  # type: ignore[method-assign]  # noqa: SLF001
+    engine.first._batcher.claim = claim  # type: ignore[method-assign]  # noqa: SLF001
     uvicorn.Server(listening(app, "127.0.0.1", port)).run()
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from scheduler.cli.asking import AS_JSON, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
 from scheduler.domain.ids import checked_id, checked_job_id
 from scheduler.errors import ServerUnavailable
 from scheduler.store.events import PAGE, START, Event, EventReader, order
@@ -101,14 +101,23 @@ def events(
     def show(event: Event) -> None:
         click.echo(event.json if as_json else line(event))
 
-    async def run(shard: Shard) -> None:
+    async def begun(shard: Shard) -> tuple[str, list[Event]]:
         # where to go on is asked first: what comes meanwhile is among the last, or behind it
         _, newest = await shard.events.span()
         shown = await latest(shard.events, wanted, count)
-        for event in shown:
+        return max(newest, shown[-1].position if shown else START, key=order), shown
+
+    async def run(fleet: OnRedis) -> None:
+        begins = [await begun(shard) for shard in fleet.shards]
+        last = sorted((event for _, shown in begins for event in shown), key=lambda event: order(event.position))
+        for event in last[len(last) - min(count, len(last)) :]:
             show(event)
         if follow:
-            begin = max(newest, shown[-1].position if shown else START, key=order)
-            await _follow(shard.events, begin, show, wanted)
+            await asyncio.gather(
+                *(
+                    _follow(shard.events, begin, show, wanted)
+                    for shard, (begin, _) in zip(fleet.shards, begins, strict=True)
+                )
+            )
 
     on_redis(redis_url, namespace, run)

@@ -1,30 +1,22 @@
 """`fleet explain`: why a demand is placed or not, asked of Redis itself, so that it works with no replica alive."""
 
-import asyncio
 import json
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.settings import settings_with
+from scheduler.cli.asking import OnRedis, on_redis
 from scheduler.domain.demand import Demand, demand_from
-from scheduler.domain.explanation import Explanation, NodeVerdict
+from scheduler.domain.explanation import Explanation, NodeVerdict, merged
 from scheduler.domain.ids import NodeId, PoolName, Tenant, checked_id
-from scheduler.settings import Settings
-from scheduler.store.client import connect
 from scheduler.store.explaining import explain_by_redis
-from scheduler.store.functions import Functions
-from scheduler.store.keys import shard_key
 
 
-async def _ask(settings: Settings, demand: Demand, exclude: frozenset[NodeId], *, everyone: bool) -> Explanation:
-    client = connect(settings.redis_url, timeout_ms=5_000)
-    try:
-        functions = Functions(client, shard_key(settings.namespace))
-        return await explain_by_redis(functions, demand, exclude, everyone=everyone)
-    finally:
-        await client.aclose()
+async def _ask(fleet: OnRedis, demand: Demand, exclude: frozenset[NodeId], *, everyone: bool) -> Explanation:
+    return merged(
+        [await explain_by_redis(shard.functions, demand, exclude, everyone=everyone) for shard in fleet.shards]
+    )
 
 
 def document(found: Explanation) -> dict[str, object]:
@@ -114,7 +106,7 @@ def explain(
         fallback=not no_fallback,
     )
     excluded = frozenset(NodeId(checked_id("--exclude", node)) for node in exclude.split())
-    found = asyncio.run(_ask(settings_with(redis_url, namespace), demand, excluded, everyone=all_nodes))
+    found = on_redis(redis_url, namespace, lambda fleet: _ask(fleet, demand, excluded, everyone=all_nodes))
     if as_json:
         click.echo(json.dumps(document(found)))
     else:

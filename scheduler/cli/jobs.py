@@ -5,12 +5,12 @@ from collections import Counter, defaultdict
 import click
 import msgspec
 
-from scheduler.cli.asking import AS_JSON, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
 from scheduler.cli.events import PAGES_MAX, line, local_time
 from scheduler.domain.ids import JobId, checked_job_id
-from scheduler.errors import BadInput
-from scheduler.store.events import PAGE, Event
-from scheduler.store.views import JobView
+from scheduler.errors import BadInput, ServerUnavailable
+from scheduler.store.events import PAGE, Event, order
+from scheduler.store.views import Elsewhere, JobView
 
 RESULT_SHOWN = 200
 
@@ -24,9 +24,13 @@ class Recent(msgspec.Struct, frozen=True):
     reasons: dict[str, dict[str, int]]
 
 
-async def _recent(shard: Shard) -> Recent:
-    _, leases, _ = await shard.views.shard()
-    newest = await shard.events.before()
+async def _recent(fleet: OnRedis) -> Recent:
+    leases = 0
+    newest: list[Event] = []
+    for shard in fleet.shards:
+        leases += (await shard.views.shard())[1]
+        newest += await shard.events.before()
+    newest.sort(key=lambda event: order(event.position), reverse=True)
     last: dict[str, Event] = {}
     for event in newest:
         if event.kind.startswith("job_"):
@@ -86,10 +90,28 @@ def _words(job: JobView) -> list[str]:
     return told
 
 
-async def _story(shard: Shard, job: JobId) -> tuple[JobView | None, list[Event]]:
+async def _found(fleet: OnRedis, job: JobId) -> tuple[JobView | None, list[Shard]]:
+    """The job as it stands, and the shards that had it, the present one at the end."""
+    shard, view, seen = fleet.of_job(job), None, list[Shard]()
+    while shard not in seen:
+        seen.append(shard)
+        found = await shard.views.job(job)
+        if not isinstance(found, Elsewhere):
+            return found or view, seen
+        shard, view = fleet.tagged(found.tag), found.view
+    return view, seen
+
+
+async def _story(fleet: OnRedis, job: JobId) -> tuple[JobView | None, list[Event]]:
     """The job and its events in order. Nothing is heard of a job before it is created."""
-    view = await shard.views.job(job)
-    position = f"{view.created_at_ms - 1}-0" if view else "0-0"
+    view, shards = await _found(fleet, job)
+    heard: list[Event] = []
+    for shard in shards:
+        heard += await _heard(shard, job, f"{view.created_at_ms - 1}-0" if view else "0-0")
+    return view, sorted(heard, key=lambda event: order(event.position))
+
+
+async def _heard(shard: Shard, job: JobId, position: str) -> list[Event]:
     heard: list[Event] = []
     for _ in range(PAGES_MAX):
         page = await shard.events.between(position)
@@ -97,7 +119,7 @@ async def _story(shard: Shard, job: JobId) -> tuple[JobView | None, list[Event]]
         if len(page) < PAGE:
             break
         position = page[-1].position
-    return view, heard
+    return heard
 
 
 def _unknown(job: JobId) -> click.exceptions.Exit:
@@ -112,7 +134,7 @@ def _unknown(job: JobId) -> click.exceptions.Exit:
 def show(job_id: str, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Tell one job's story: what its record says, then its events in order."""
     job = checked_job_id(job_id)
-    view, heard = on_redis(redis_url, namespace, lambda shard: _story(shard, job))
+    view, heard = on_redis(redis_url, namespace, lambda fleet: _story(fleet, job))
     if view is None and not heard:
         raise _unknown(job)
     if as_json:
@@ -130,7 +152,14 @@ def show(job_id: str, redis_url: str | None, namespace: str | None, *, as_json: 
 def cancel(job_id: str, redis_url: str | None, namespace: str | None) -> None:
     """End a job that has not ended. A node that works on it is told; its slot is free once it confirms."""
     job = checked_job_id(job_id)
-    word = on_redis(redis_url, namespace, lambda shard: shard.functions.job_cancel(job))
+
+    async def ask(fleet: OnRedis) -> str:
+        _, shards = await _found(fleet, job)
+        return await shards[-1].functions.job_cancel(job)
+
+    word = on_redis(redis_url, namespace, ask)
+    if word == "moved":
+        raise ServerUnavailable("the job moves between shards: try again")
     if word == "unknown":
         raise _unknown(job)
     click.echo(f"cancelled {job}" if word == "cancelled" else f"{job} had ended before")

@@ -14,6 +14,7 @@ _COMMANDS = {
     "dev": "scheduler.cli.dev:dev",
     "events": "scheduler.cli.events:events",
     "explain": "scheduler.cli.explain:explain",
+    "init": "scheduler.cli.init:init",
     "jobs": "scheduler.cli.jobs:jobs",
     "library": "scheduler.cli.library:library",
     "node": "scheduler.cli.node:node",
@@ -21,6 +22,7 @@ _COMMANDS = {
     "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
     "serve": "scheduler.cli.serve:serve",
+    "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
 }
 

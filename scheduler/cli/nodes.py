@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.asking import AS_JSON, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
 from scheduler.domain.ids import NodeId, checked_id
 from scheduler.store.views import NodeView
 
@@ -16,13 +16,15 @@ _COLOURS = {"ready": "green", "cordoned": "yellow", "draining": "yellow", "lost"
 _NUMBERS = {"slots", "cpu", "gpu", "mem", "heard"}
 
 
-async def _read(shard: Shard, named: Sequence[NodeId]) -> tuple[list[NodeView], int]:
-    """The nodes, and the server's time."""
-    ids = list(named) or await shard.views.node_ids()
-    found: list[NodeView] = []
-    for start in range(0, len(ids), PAGE):
-        found += await shard.views.nodes(ids[start : start + PAGE])
-    return found, await shard.views.now_ms()
+async def _read(fleet: OnRedis, named: Sequence[NodeId]) -> tuple[list[NodeView], int]:
+    """The nodes by id, or as they are named, and the server's time."""
+    found: dict[str, NodeView] = {}
+    for shard in fleet.shards:
+        ids = [node for node in named if fleet.of_node(node) is shard] if named else await shard.views.node_ids()
+        for start in range(0, len(ids), PAGE):
+            found |= {node.id: node for node in await shard.views.nodes(ids[start : start + PAGE])}
+    order: Sequence[str] = named or sorted(found)
+    return [found[node] for node in order if node in found], await fleet.first.views.now_ms()
 
 
 def _ago(ms: int) -> str:
@@ -49,7 +51,7 @@ def _table(nodes: Sequence[NodeView], now_ms: int) -> Table:
 def nodes(named: tuple[str, ...], redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Every node, or these: state, slots used and in all, load, pools, and when it was last heard of."""
     ids = [NodeId(checked_id("ID", name)) for name in named]
-    found, now_ms = on_redis(redis_url, namespace, lambda shard: _read(shard, ids))
+    found, now_ms = on_redis(redis_url, namespace, lambda fleet: _read(fleet, ids))
     if as_json:
         click.echo(msgspec.json.encode({"nodes": found}))
     elif found:

@@ -10,12 +10,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.asking import AS_JSON, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
 from scheduler.cli.pools_file import PoolsFile, read_pools
 from scheduler.domain.configuration import Change, Configuration, difference
 from scheduler.domain.ids import PoolName, checked_id
 from scheduler.domain.pool import Selector
 from scheduler.errors import BadInput
+from scheduler.store.copying import copy_configuration, pools_of_all
 from scheduler.store.functions import Applied, Functions
 from scheduler.store.views import PoolView, Views
 
@@ -45,7 +46,9 @@ def _pools_table(pools: Sequence[PoolView]) -> Table:
 
 
 def _list(redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
-    version, pools = on_redis(redis_url, namespace, lambda shard: shard.views.pools())
+    version, pools = on_redis(
+        redis_url, namespace, lambda fleet: pools_of_all([shard.views for shard in fleet.shards])
+    )
     if as_json:
         click.echo(msgspec.json.encode({"pools": pools, "config_version": version}))
     elif pools:
@@ -120,6 +123,17 @@ async def _plan(functions: Functions, views: Views, file: PoolsFile) -> tuple[in
     return version, new, difference(held, new)
 
 
+async def _applied(fleet: OnRedis, version: int, text: str) -> Applied:
+    done = await fleet.first.functions.pools_apply(version, text)
+    await _copied(fleet)
+    return done
+
+
+async def _copied(fleet: OnRedis) -> None:
+    """What is in force in every shard is in force; replicas would copy it, too, but a little later."""
+    await copy_configuration(fleet.first.views, [shard.functions for shard in fleet.shards[1:]])
+
+
 def _agreed() -> bool:
     if not sys.stdin.isatty():
         raise BadInput("--yes", "must be given where there is no terminal to ask at")
@@ -140,7 +154,9 @@ def apply(
     Exit status 1 if another change came in between: then nothing was applied.
     """
     read = read_pools(file)
-    version, new, changes = on_redis(redis_url, namespace, lambda shard: _plan(shard.functions, shard.views, read))
+    version, new, changes = on_redis(
+        redis_url, namespace, lambda fleet: _plan(fleet.first.functions, fleet.first.views, read)
+    )
     if changes and not (as_json and (yes or dry_run)):
         _show(Console(stderr=as_json), changes, new)
     done: Applied | None = None
@@ -148,7 +164,7 @@ def apply(
         if not yes and not _agreed():
             click.echo("fleet: nothing was applied", err=True)
             raise click.exceptions.Exit(1)
-        done = on_redis(redis_url, namespace, lambda shard: shard.functions.pools_apply(version, read.text))
+        done = on_redis(redis_url, namespace, lambda fleet: _applied(fleet, version, read.text))
     applied = done is not None and done.done
     if as_json:
         now = version if done is None else done.config_version
@@ -168,7 +184,13 @@ def apply(
 def remove(name: str, redis_url: str | None, namespace: str | None) -> None:
     """Take one pool out; its nodes stay."""
     pool = PoolName(checked_id("NAME", name))
-    word = on_redis(redis_url, namespace, lambda shard: shard.functions.pool_remove(pool))
+
+    async def ask(fleet: OnRedis) -> str:
+        word = await fleet.first.functions.pool_remove(pool)
+        await _copied(fleet)
+        return word
+
+    word = on_redis(redis_url, namespace, ask)
     if word == "unknown":
         click.echo(f"fleet: no pool {pool} is configured", err=True)
         raise click.exceptions.Exit(1)

@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-from collections import Counter
-
-import msgspec
 
 from scheduler.domain.ids import PoolName
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
-from scheduler.store.copying import copy_configuration
+from scheduler.store.copying import copy_configuration, pools_of_all
 from scheduler.store.views import PoolView
 
 
@@ -35,25 +32,14 @@ class Configured:
         await self._copy()
 
     async def remove(self, pool: PoolName) -> bool:
-        """Whether it was there. One that is gone already is copied again: the last removal may have failed halfway."""
+        """Whether it was there. Copied also where it is gone already: the last removal may have failed halfway."""
         word = await self._shards.first.functions.pool_remove(pool)
         await self._copy()
         return word == "removed"
 
     async def pools(self) -> tuple[int, list[PoolView]]:
         """The first shard's config_version, and every pool by name with its members in all shards."""
-        told = await asyncio.gather(*(shard.views.pools() for shard in self._shards))
-        found: dict[str, PoolView] = {}
-        members: Counter[str] = Counter()
-        free: Counter[str] = Counter()
-        for _, pools in told:
-            for pool in pools:
-                found.setdefault(pool.name, pool)
-                members[pool.name] += pool.members
-                free[pool.name] += pool.free
-        return told[0][0], [
-            msgspec.structs.replace(found[name], members=members[name], free=free[name]) for name in sorted(found)
-        ]
+        return await pools_of_all([shard.views for shard in self._shards])
 
     async def _copy(self) -> None:
         first, *others = self._shards

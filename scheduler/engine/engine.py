@@ -100,6 +100,8 @@ class Engine:
             self._failure = ServerUnavailable(str(error))
 
     def _begin(self, tags: tuple[str, ...]) -> None:
+        if self._parts is not None:
+            return
         others = [Shard(self.settings, self._client, tag, self.library) for tag in tags if tag != FIRST]
         for shard in others:
             shard.start()
@@ -109,7 +111,7 @@ class Engine:
         self._known.set()
 
     async def _keep_layout(self, shards: Shards) -> None:
-        """A shard that was emptied is told again which there are; a fleet that was divided anew needs a new replica."""
+        """A shard that was emptied is told again which there are; a fleet divided anew needs a new replica."""
         for shard in shards:
             tags = await read_tags(self._client, shard.key)
             if not tags:
@@ -129,6 +131,8 @@ class Engine:
 
     async def known(self) -> Parts:
         """The parts, as soon as there are any, within the deadline of a placement."""
+        if self._parts is None:
+            await self._check_layout()
         if self._parts is None:
             try:
                 await asyncio.wait_for(self._known.wait(), self.settings.deadline_ms / 1000)

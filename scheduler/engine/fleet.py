@@ -74,7 +74,7 @@ class Fleet:
         return merged([explanation for explanation, _ in told]), max(age_ms for _, age_ms in told)
 
     async def cluster(self) -> dict[str, object]:
-        """The fleet as Redis has it, beside what this replica's snapshots say; with several shards also each of them."""
+        """The fleet as Redis has it, beside what this replica's snapshots say; of several shards also each."""
         parts = await asyncio.gather(*(_part(shard) for shard in self._shards))
         whole = dict(parts[0])
         if len(parts) == 1:
@@ -114,7 +114,7 @@ async def _part(shard: Shard) -> dict[str, Any]:
     meta, leases, free_nodes = await shard.views.shard()
     snapshot = shard.mirror.snapshot
     nodes = [node for node in snapshot.nodes if node is not None]
-    states = Counter(node.state for node in nodes)
+    states = Counter[str](node.state for node in nodes)
     numbers = ("abi", "revision", "version", "structure_version", "config_version")
     return {
         "epoch": meta.get("epoch", ""),

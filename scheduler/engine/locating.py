@@ -22,7 +22,7 @@ class Located:
         self._deadline_ms = deadline_ms
 
     async def shard(self, job: JobId, tenant: Tenant) -> Shard | None:
-        """The shard that has the tenant's job; while it moves, the one that it waited in. None where it is unknown."""
+        """The shard that has the tenant's job; while it moves, the one that it waited in. None: it is unknown."""
         shard = self._shards.of_job(job)
         found: Shard | None = None
         for _ in range(HOPS_MAX):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from scheduler.domain.ids import JobId, NodeId
 from scheduler.domain.job import JobRequest
-from scheduler.domain.shards import home_tag, preference
+from scheduler.domain.shards import home_tag, job_tag, preference
 from scheduler.engine.shard import Shard
 from scheduler.errors import ServerUnavailable
 
@@ -30,7 +30,7 @@ class Shards:
         return self._shards[0]
 
     def tagged(self, tag: str) -> Shard:
-        """The shard of this tag; ServerUnavailable where the fleet has none such, which another layout may have had."""
+        """The shard of this tag; ServerUnavailable where the fleet has none such, as another layout may have had."""
         if shard := self._by_tag.get(tag):
             return shard
         raise ServerUnavailable(f"this replica knows no shard {{{tag}}}")
@@ -39,11 +39,8 @@ class Shards:
         return self._by_tag[home_tag(self.tags, node)]
 
     def of_job(self, job: JobId) -> Shard:
-        """Where the id leads: its own tag, or for an id of the client's choice the shard that it hashes to."""
-        tag, dot, _ = job.partition(".")
-        if ":" not in job and dot and tag in self._by_tag:
-            return self._by_tag[tag]
-        return self._by_tag[home_tag(self.tags, job)]
+        """Where the id leads."""
+        return self._by_tag[job_tag(self.tags, job)]
 
     def order(self, request: JobRequest) -> list[Shard]:
         """The shards that may be asked, best first: one that has a free slot in the best pool, drawn in proportion to

@@ -1,7 +1,7 @@
 """Placing over several shards: which one to ask, and how a job whose id leads to one of them comes to be in another.
 
-A slot is held first, under a token that nobody else has. Then the shard that the id leads to notes where the job is to
-be: of several tries one wins. Then the held slot becomes the job's. A hold that lapsed can never become anything, so
+A slot is held first, under a token that nobody else has. Then the shard that the id leads to notes where the job is
+to be: of several tries one wins. Then the held slot becomes the job's. A hold that lapsed can never become anything, so
 the note may be taken back, and at no step can the job come to be twice, whoever stops in the middle.
 """
 
@@ -60,7 +60,7 @@ class Spreader:
         await asyncio.gather(*self._settling, return_exceptions=True)
 
     async def _made_here(self, request: JobRequest, deadline: float) -> Verdict:
-        """The id is ours, so each shard that is asked is asked under another one, which leaves nothing where it refuses."""
+        """The id is ours: each shard is asked under another one, which leaves nothing where it refuses."""
         refusals: list[Refusal] = []
         wanting: Shard | None = None
         for shard in self._shards.order(request):
@@ -77,7 +77,7 @@ class Spreader:
         return self._refused(refusals)
 
     async def _chosen(self, request: JobRequest, deadline: float) -> Verdict:
-        """The id is the client's: the shard that it leads to is asked first, and knows where the job went otherwise."""
+        """The id is the client's: the shard that it leads to is asked first, and knows where the job went."""
         home = self._shards.of_job(request.id)
         order = self._shards.order(request)
         if request.session is None or request.affinity == "none":

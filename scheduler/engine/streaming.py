@@ -38,7 +38,7 @@ class Stream:
         opened: list[Subscription] = []
         try:
             for shard in shards:
-                opened.append(await shard.fanout.open(wanted))
+                opened += [await shard.fanout.open(wanted)]
         except BaseException:
             for shard, subscription in zip(shards, opened, strict=False):
                 shard.fanout.close(subscription)

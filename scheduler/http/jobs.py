@@ -28,8 +28,8 @@ from scheduler.http.body import answer, decoded, is_packed, number_query, read_a
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
 from scheduler.store.codec import Crowded, Exists, Waiting
-from scheduler.store.moves import Moves
 from scheduler.store.functions import Running
+from scheduler.store.moves import Moves
 from scheduler.store.views import JobView, NodeAddress
 
 WAIT_MAX_MS = 60_000

@@ -152,7 +152,7 @@ _NUMBERS = ("ack_ms", "timeout_ms", "max_attempts", "retry_failed", "priority", 
 
 
 def pack_moved(job: JobId, record: bytes, hold: str) -> bytes:
-    """The claim of a job that waits in another shard, whose record job_move gave, for the slot that is held for it."""
+    """The claim of a job that waits in another shard, by its record of job_move, for the slot that is held for it."""
     held: dict[str, str] = msgpack.unpackb(record)
     claim: dict[str, object] = {"id": job, "hold": hold, "config_version": "0", "structure_version": "0"}
     claim |= {"nodes": [], "structures": [], "ranks": []}

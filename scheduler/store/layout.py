@@ -1,11 +1,11 @@
 """The shards of a fleet: how their tags are chosen, and how a client learns of them."""
 
+from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from scheduler.domain.shards import SHARDS_MAX
 from scheduler.errors import BadInput, ServerUnavailable
-from redis.asyncio import Redis
 
 FIRST = "0"
 HASH_SLOTS = 16_384
@@ -14,8 +14,8 @@ HASH_SLOTS = 16_384
 def chosen_tags(count: int) -> tuple[str, ...]:
     """Tags for so many shards, one in the middle of each equal part of the hash slots.
 
-    Primaries serve neighbouring hash slots, so any number of them has as many shards each, give or take one. The first
-    tag is always 0, whose key clients ask for the others; it takes the place of the one in whose part it lies.
+    Primaries serve neighbouring hash slots, so any number of them has as many shards each, give or take one. The
+    first tag is always 0, whose key clients ask for the others; it stands for the part in which it lies.
     """
     if not 1 <= count <= SHARDS_MAX:
         raise BadInput("shards", f"must be from 1 to {SHARDS_MAX}")

@@ -112,7 +112,7 @@ async def test_after_flushall_all_nodes_are_back_and_the_snapshot_is_right(
         return all(client.hget(f"{P}:node:{name}", "state") == b"ready" for name in names)
 
     async with running(Settings(redis_url=redis_url)) as (app, http):
-        mirror = app.state.engine.mirror
+        mirror = app.state.engine.first.mirror
 
         def snapshot_is_right() -> bool:
             snapshot = mirror.snapshot

@@ -80,7 +80,7 @@ class Scene:
 
     def snapshot_is_right(self) -> bool:
         """The replica's snapshot says of every node what Redis says."""
-        snapshot = self.app.state.engine.mirror.snapshot
+        snapshot = self.app.state.engine.first.mirror.snapshot
         held = {node.id: (node.state, node.structure) for node in snapshot.nodes if node is not None}
         names = [key.decode().rpartition(":")[2] for key in cast("list[bytes]", self.client.keys(f"{P}:node:*"))]
         true: dict[str, tuple[str, str]] = {}

@@ -11,7 +11,7 @@ from tests.lua.shard import Shard
 
 def page(shard: Shard, cursor: int = 0, complete: int = 0, config: str = "", *more: int) -> list[Any]:
     before = exact(shard.client)
-    word, packed = shard.call("mirror_read", cursor, complete, config, *more)
+    word, packed, *_ = shard.call("mirror_read", cursor, complete, config, *more)
     assert word == b"mirror"
     assert exact(shard.client) == before
     return list(msgpack.unpackb(packed))

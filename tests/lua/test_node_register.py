@@ -23,7 +23,7 @@ def test_the_first_registration_makes_the_shard_and_the_whole_node(shard: Shard)
     now_ms = float(shard.meta("clock"))
     assert state == {
         P: {
-            "abi": "1", "revision": "1", "shards": "1", "version": "2", "structure_version": "2",
+            "abi": "1", "revision": "2", "shards": "1", "version": "2", "structure_version": "2",
             "config_version": "0", "epoch": NOW, "clock": NOW, "clock_seen_at_ms": NOW,
         },
         "node:n1": {

@@ -14,6 +14,7 @@ from scheduler.engine.engine import Engine
 from scheduler.errors import ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Answer, Exists, Shortlist
+from scheduler.store.views import JobView
 
 P = "fleet:{0}"
 
@@ -32,7 +33,7 @@ async def engine(redis_url: str) -> AsyncIterator[Engine]:
 
 async def register(engine: Engine, name: str, slots: int = 2, capabilities: str = "gpu") -> int:
     node = NodeId(name)
-    answer = await engine.functions.node_register(
+    answer = await engine.first.functions.node_register(
         node, endpoint=f"http://{name}", slots=slots, capabilities=capabilities.split(), ttl_ms=600_000
     )
     return answer.incarnation
@@ -54,17 +55,17 @@ async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_ne
 async def test_a_pool_that_the_snapshot_does_not_know_yet_is_no_fallback(redis_url: str) -> None:
     engine = Engine(Settings(redis_url=redis_url, refresh_ms=60_000))
     await engine.start()
-    await until(lambda: engine.mirror.filled)
+    await until(lambda: engine.first.mirror.filled)
     text = '{"selector":{"all":true}}'
-    await engine.functions.pool_put(PoolName("gold"), text)
+    await engine.first.functions.pool_put(PoolName("gold"), text)
     await register(engine, "n1")
     verdict = await engine.place(request("0.a"))
     assert isinstance(verdict, Placement)
     assert (verdict.placed.placement.pool, verdict.fallback_used) == ("gold", False)
-    await engine.mirror.refresh()
-    await engine.functions.pool_put(PoolName("later"), text)
-    await engine.mirror.refresh()
-    await engine.functions.pool_remove(PoolName("gold"))
+    await engine.first.mirror.refresh()
+    await engine.first.functions.pool_put(PoolName("later"), text)
+    await engine.first.mirror.refresh()
+    await engine.first.functions.pool_remove(PoolName("gold"))
     verdict = await engine.place(request("0.b"))
     assert isinstance(verdict, Placement)
     assert (verdict.placed.placement.pool, verdict.fallback_used) == ("later", True)
@@ -72,7 +73,7 @@ async def test_a_pool_that_the_snapshot_does_not_know_yet_is_no_fallback(redis_u
 
 
 async def test_a_node_unknown_to_the_snapshot_is_found_by_redis(engine: Engine) -> None:
-    await until(lambda: engine.mirror.filled)
+    await until(lambda: engine.first.mirror.filled)
     await register(engine, "n1")
     verdict = await engine.place(request("0.a"))
     assert isinstance(verdict, Placement)
@@ -94,12 +95,12 @@ async def test_a_full_fleet_refuses_with_counts_and_a_freed_slot_is_used_at_once
     await register(engine, "n2", slots=1, capabilities="cpu")
     held = await engine.place(request("0.a"))
     assert isinstance(held, Placement)
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     refused = await engine.place(request("0.b"))
     assert isinstance(refused, Refusal)
     assert refused.refusal is RefusalClass.OVERLOADED
     assert refused.reasons == {Reason.FULL: 1, Reason.MISSING_CAPABILITY: 1}
-    await engine.functions.job_finish(held.placed.placement.job, held.placed.placement.fence, "succeeded")
+    await engine.first.functions.job_finish(held.placed.placement.job, held.placed.placement.fence, "succeeded")
     assert isinstance(await engine.place(request("0.b")), Placement)
 
 
@@ -108,16 +109,16 @@ async def test_placements_of_one_turn_make_one_round_trip_for_sixteen(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, placements: int, round_trips: int
 ) -> None:
     await register(engine, "n1", slots=100)
-    await until(lambda: len(engine.mirror.snapshot.positions) == 1)
+    await until(lambda: len(engine.first.mirror.snapshot.positions) == 1)
     verdicts = await asyncio.gather(*(engine.place(request(f"0.w{i}")) for i in range(placements)))
     assert all(isinstance(verdict, Placement) for verdict in verdicts)
-    claim, calls = engine.functions.job_claim, list[int]()
+    claim, calls = engine.first.functions.job_claim, list[int]()
 
     async def counted(claims: Sequence[tuple[JobRequest, Shortlist]]) -> list[Answer]:
         calls.append(len(claims))
         return await claim(claims)
 
-    monkeypatch.setattr(engine.functions, "job_claim", counted)
+    monkeypatch.setattr(engine.first.functions, "job_claim", counted)
     await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(placements)))
     assert len(calls) == round_trips
     assert sum(calls) == placements
@@ -134,13 +135,15 @@ async def test_a_claim_whose_caller_was_told_that_it_is_late_is_not_sent_again(
         await never.wait()
         return []
 
-    monkeypatch.setattr(engine.functions, "job_claim", hung)
+    monkeypatch.setattr(engine.first.functions, "job_claim", hung)
     ids = [f"0.j{i}" for i in range(6)]
-    told = await asyncio.gather(*(engine._dispatcher.place(request(name)) for name in ids), return_exceptions=True)
+    told = await asyncio.gather(
+        *(engine.first.dispatcher.place(request(name)) for name in ids), return_exceptions=True
+    )
     assert [type(error) for error in told] == [ServerUnavailable] * 6
     await asyncio.sleep(0)
     assert sorted(sent) == ids
-    for call in list(engine._batcher._calls):
+    for call in list(engine.first._batcher._calls):
         call.cancel()
     await engine.stop()
 
@@ -148,7 +151,7 @@ async def test_a_claim_whose_caller_was_told_that_it_is_late_is_not_sent_again(
 async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, client: redis.Redis) -> None:
     for i in range(5):
         await register(engine, f"n{i}", slots=8)
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     before = client.info("commandstats")["cmdstat_fcall"]["calls"]
     verdicts = await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(100)))
     calls = client.info("commandstats")["cmdstat_fcall"]["calls"] - before
@@ -161,7 +164,7 @@ async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, 
 
 async def test_a_caller_that_goes_away_takes_nobody_elses_claim_with_it(engine: Engine) -> None:
     await register(engine, "n1", slots=10)
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     tasks = [asyncio.create_task(engine.place(request(f"0.j{i}"))) for i in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -176,23 +179,23 @@ async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: 
     assert isinstance(verdict, Placement)
     placed = verdict.placed.placement
     other = Engine(Settings(redis_url=redis_url))
-    waiting = asyncio.create_task(other.waker.wait(placed.job, Tenant("default"), 20_000))
+    waiting = asyncio.create_task(other.first.waker.wait(placed.job, Tenant("default"), 20_000))
     await asyncio.sleep(0)
-    await engine.functions.job_finish(placed.job, placed.fence, "succeeded", "done")
+    await engine.first.functions.job_finish(placed.job, placed.fence, "succeeded", "done")
     async with asyncio.timeout(5):
         view = await waiting
     await other.stop()
-    assert view is not None
+    assert isinstance(view, JobView)
     assert (view.state, view.result) == ("succeeded", "done")
 
 
 async def test_after_flushall_the_snapshot_is_filled_anew(engine: Engine, client: redis.Redis) -> None:
     await register(engine, "n1")
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     client.flushall()
     await register(engine, "n2")
-    await engine.mirror.refresh()
-    assert engine.mirror.snapshot.ids == ["n2"]
+    await engine.first.mirror.refresh()
+    assert engine.first.mirror.snapshot.ids == ["n2"]
     verdict = await engine.place(request("0.a", "nothing:has-this"))
     assert isinstance(verdict, Refusal)
     assert verdict.refusal is RefusalClass.UNAVAILABLE  # for 10 s nothing is impossible: nodes are coming back
@@ -203,7 +206,7 @@ async def test_without_redis_a_request_ends_within_its_deadline_and_recovers_by_
 ) -> None:
     server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
     loading = Engine(Settings(redis_url=server.url, deadline_ms=300))
-    await loading.functions.client.execute_command("FUNCTION", "LOAD", loading.library.code)
+    await loading.first.functions.client.execute_command("FUNCTION", "LOAD", loading.library.code)
     await loading.start()
     await register(loading, "n1")
     await until(lambda: loading.obstacle() is None)

@@ -33,7 +33,7 @@ async def engine(redis_url: str) -> AsyncIterator[Engine]:
 
 async def register(engine: Engine, *names: str) -> None:
     for name in names:
-        await engine.functions.node_register(
+        await engine.first.functions.node_register(
             NodeId(name), endpoint="http://n", slots=2, capabilities=["gpu"], ttl_ms=3_600_000
         )
 
@@ -41,39 +41,39 @@ async def register(engine: Engine, *names: str) -> None:
 async def test_a_fill_of_many_pages_ends_though_tombstones_were_reaped(engine: Engine, client: redis.Redis) -> None:
     names = [f"n{i:03}" for i in range(450)]
     await register(engine, *names, "gone")
-    await engine.functions.node_remove(NodeId("gone"), int(client.hget(f"{P}:node:gone", "incarnation") or 0))
+    await engine.first.functions.node_remove(NodeId("gone"), int(client.hget(f"{P}:node:gone", "incarnation") or 0))
     client.zadd(f"{P}:removed", {"gone": 1})
-    await engine.functions.reap()
+    await engine.first.functions.reap()
     assert int(client.hget(P, "floor") or 0) > 200
-    await engine.mirror.refresh()
-    assert engine.mirror.snapshot.ids == names
+    await engine.first.mirror.refresh()
+    assert engine.first.mirror.snapshot.ids == names
 
 
 async def test_a_cursor_behind_the_floor_fills_anew(engine: Engine, client: redis.Redis) -> None:
     await register(engine, "n1", "gone")
-    await engine.mirror.refresh()
-    await engine.functions.node_remove(NodeId("gone"), int(client.hget(f"{P}:node:gone", "incarnation") or 0))
+    await engine.first.mirror.refresh()
+    await engine.first.functions.node_remove(NodeId("gone"), int(client.hget(f"{P}:node:gone", "incarnation") or 0))
     client.zadd(f"{P}:removed", {"gone": 1})
-    await engine.functions.reap()
-    await engine.mirror.refresh()
-    assert engine.mirror.snapshot.ids == ["n1"]
+    await engine.first.functions.reap()
+    await engine.first.mirror.refresh()
+    assert engine.first.mirror.snapshot.ids == ["n1"]
 
 
 async def test_a_node_that_should_be_known_and_is_not_leads_to_a_fill(engine: Engine, client: redis.Redis) -> None:
     await register(engine, "n1")
-    await engine.mirror.refresh()
-    version = engine.mirror.snapshot.version
+    await engine.first.mirror.refresh()
+    version = engine.first.mirror.snapshot.version
     await register(engine, "n2")
     # as after a failover that forgot: the structure of n2 looks older than what this replica holds as complete
     client.hset(f"{P}:node:n2", "structure", version)
-    await engine.functions.node_mark(NodeId("n2"), "cordon")
-    await engine.mirror.refresh()
-    assert engine.mirror.snapshot.ids == ["n1", "n2"]
+    await engine.first.functions.node_mark(NodeId("n2"), "cordon")
+    await engine.first.mirror.refresh()
+    assert engine.first.mirror.snapshot.ids == ["n1", "n2"]
 
 
 async def test_nothing_is_impossible_right_after_flushall(engine: Engine, client: redis.Redis) -> None:
     await register(engine, "n1")
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     client.flushall()
     demand = demand_from_tokens(["gpu"], Tenant("default"))
     verdict = await engine.place(JobRequest(JobId("0.a"), "-", demand))
@@ -87,23 +87,23 @@ async def test_a_restart_from_an_older_copy_that_overtook_the_version_leads_to_a
     server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
     engine = Engine(Settings(redis_url=server.url))
     try:
-        await load_library(engine.functions.client, engine.library)
+        await load_library(engine.first.functions.client, engine.library)
         await register(engine, "kept", "moved")
         shutil.copytree(server.folder, tmp_path / "copy")
-        await engine.functions.node_mark(NodeId("moved"), "cordon")
+        await engine.first.functions.node_mark(NodeId("moved"), "cordon")
         await register(engine, "forgotten")
-        await engine.mirror.refresh()
-        version = engine.mirror.snapshot.version
+        await engine.first.mirror.refresh()
+        version = engine.first.mirror.snapshot.version
         server.kill()
         shutil.rmtree(server.folder)
         shutil.copytree(tmp_path / "copy", server.folder)
         await asyncio.to_thread(server.start)
-        await engine.functions.client.connection_pool.disconnect()
+        await engine.first.functions.client.connection_pool.disconnect()
         await register(engine, *(f"new{i}" for i in range(8)))
         with redis.Redis(port=server.port) as client:
             assert int(client.hget(P, "version") or 0) > version
-            await engine.mirror.refresh()
-            snapshot = engine.mirror.snapshot
+            await engine.first.mirror.refresh()
+            snapshot = engine.first.mirror.snapshot
             assert snapshot.ids == ["kept", "moved", *(f"new{i}" for i in range(8))]
             assert snapshot.node(snapshot.positions[NodeId("moved")]).state == "ready"
     finally:

@@ -14,6 +14,7 @@ from scheduler.engine.engine import Engine
 from scheduler.engine.reading import PAGE
 from scheduler.settings import Settings
 from scheduler.store.library import read_library
+from scheduler.store.views import JobView
 from tests.integration.engine.test_engine import register, request, until
 
 DEFAULT = Tenant("default")
@@ -21,7 +22,7 @@ DEFAULT = Tenant("default")
 
 async def placed(engine: Engine, count: int) -> dict[JobId, Fence]:
     await register(engine, "n1", slots=count)
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     verdicts = await asyncio.gather(*(engine.place(request(f"0.j{number}")) for number in range(count)))
     found = [verdict.placed.placement for verdict in verdicts if isinstance(verdict, Placement)]
     assert len(found) == count
@@ -39,9 +40,13 @@ async def test_a_thousand_long_polls_at_once_are_looked_up_together_and_ask_noth
     engine = Engine(Settings(redis_url=redis_url))
     jobs = await placed(engine, 1_000)
     before = client.info("commandstats")["cmdstat_hmget"]["calls"]
-    waiting = [asyncio.create_task(engine.waker.wait(job, DEFAULT, 60_000)) for job in jobs]
+    waiting = [asyncio.create_task(engine.first.waker.wait(job, DEFAULT, 60_000)) for job in jobs]
     await until(
-        lambda: engine.waker.count == len(jobs) and not engine._reads._reads and bool(engine._follower.position)
+        lambda: (
+            engine.first.waker.count == len(jobs)
+            and not engine.first.reads._reads
+            and bool(engine.first.follower.position)
+        )
     )
     assert client.info("commandstats")["cmdstat_hmget"]["calls"] - before == len(jobs)  # in pipelines of a page
     quiet = commands(client)
@@ -49,12 +54,14 @@ async def test_a_thousand_long_polls_at_once_are_looked_up_together_and_ask_noth
     assert commands(client) - quiet <= 3  # the one XREAD, and our own look
     for start in range(0, len(jobs), PAGE):
         page = list(jobs.items())[start : start + PAGE]
-        await asyncio.gather(*(engine.functions.job_finish(job, fence, "succeeded", "r") for job, fence in page[:10]))
+        await asyncio.gather(
+            *(engine.first.functions.job_finish(job, fence, "succeeded", "r") for job, fence in page[:10])
+        )
     ended = {job for start in range(0, len(jobs), PAGE) for job in list(jobs)[start : start + 10]}
     await until(lambda: sum(task.done() for task in waiting) == len(ended))
     views = [task.result() for task in waiting if task.done()]
-    assert {view.id for view in views if view and view.state is JobState.SUCCEEDED} == ended
-    engine.waker.release()
+    assert {view.id for view in views if isinstance(view, JobView) and view.state is JobState.SUCCEEDED} == ended
+    engine.first.waker.release()
     await asyncio.gather(*waiting)
     await engine.stop()
 
@@ -67,8 +74,8 @@ async def test_a_job_that_redis_lost_is_answered_as_unknown_once_redis_is_back(
         plain.execute_command("FUNCTION", "LOAD", read_library().code)
     engine = Engine(Settings(redis_url=server.url))
     (job,) = await placed(engine, 1)
-    waiting = asyncio.create_task(engine.waker.wait(job, DEFAULT, 60_000))
-    await until(lambda: engine._follower._placed.is_set() and not engine._reads._reads)
+    waiting = asyncio.create_task(engine.first.waker.wait(job, DEFAULT, 60_000))
+    await until(lambda: engine.first.follower._placed.is_set() and not engine.first.reads._reads)
     server.kill()
     server.start()
     async with asyncio.timeout(10):
@@ -85,14 +92,14 @@ async def test_an_end_while_redis_was_out_of_reach_is_heard_of_afterwards(
         engine = Engine(Settings(redis_url=server.url))
         jobs = await placed(engine, 1)
         ((job, fence),) = jobs.items()
-        waiting = asyncio.create_task(engine.waker.wait(job, DEFAULT, 60_000))
-        await until(lambda: engine._follower._placed.is_set() and not engine._reads._reads)
+        waiting = asyncio.create_task(engine.first.waker.wait(job, DEFAULT, 60_000))
+        await until(lambda: engine.first.follower._placed.is_set() and not engine.first.reads._reads)
         server.kill()
         server.start()
         plain.execute_command("FCALL", "fleet1_job_finish", 1, "fleet:{0}", job, fence, "succeeded", "r")
         async with asyncio.timeout(10):
             view = await waiting
-    assert view is not None
+    assert isinstance(view, JobView)
     assert view.result == "r"
     await engine.stop()
 
@@ -100,12 +107,12 @@ async def test_an_end_while_redis_was_out_of_reach_is_heard_of_afterwards(
 async def test_data_replaced_under_a_long_poll_end_it(redis_url: str, client: redis.Redis) -> None:
     engine = Engine(Settings(redis_url=redis_url))
     (job,) = await placed(engine, 1)
-    waiting = asyncio.create_task(engine.waker.wait(job, DEFAULT, 60_000))
-    await until(lambda: engine._follower._placed.is_set() and not engine._reads._reads)
+    waiting = asyncio.create_task(engine.first.waker.wait(job, DEFAULT, 60_000))
+    await until(lambda: engine.first.follower._placed.is_set() and not engine.first.reads._reads)
     client.flushall()
     client.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
     await register(engine, "n2")
-    await engine.mirror.refresh()
+    await engine.first.mirror.refresh()
     async with asyncio.timeout(10):
         assert await waiting is None
     await engine.stop()

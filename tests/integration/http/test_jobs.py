@@ -100,7 +100,7 @@ async def test_a_long_poll_answers_when_the_job_ends(speak: Speaker) -> None:
     job = await placed(speak)
     path = f"/v1/jobs/{job['id']}"
     polls = [asyncio.create_task(speak("GET", f"{path}?wait_ms=60000")) for _ in range(3)]
-    waiters = speak.app.state.engine.waker._waiters
+    waiters = speak.app.state.engine.first.waker._waiters
     end = time.monotonic() + 10
     while len(waiters.get(job["id"], ())) < len(polls):
         assert time.monotonic() < end

@@ -134,7 +134,7 @@ async def test_the_overview_shows_two_hundred_nodes_and_says_how_many_more(
             pipe.execute_command("FCALL", "fleet1_node_register", 1, "fleet:{0}", f"n{number:03}", *fields)
         pipe.execute()
     client.execute_command("FCALL", "fleet1_node_mark", 1, "fleet:{0}", "n204", "cordon")
-    await app.state.engine.mirror.refresh()
+    await app.state.engine.first.mirror.refresh()
     page = (await plain.get("/")).text
     shown = re.findall(r'<td class="n">(n\d+)', page)
     assert (len(shown), shown[0], shown[-1]) == (200, "n204", "n198")

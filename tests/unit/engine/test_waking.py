@@ -12,13 +12,16 @@ from scheduler.engine.reading import PAGE, JobReads
 from scheduler.engine.waking import Waker
 from scheduler.errors import ServerUnavailable
 from scheduler.store.events import Event
-from scheduler.store.views import JobView
+from scheduler.store.views import Elsewhere, JobView
 
 DEFAULT = Tenant("default")
 
 
 def view(job: JobId, state: JobState, tenant: str = "default") -> JobView:
     return JobView(job, state, tenant, None, None, None, 1, None, 5, "a", None, None, 1, None, None)
+
+
+Found = JobView | Elsewhere | None
 
 
 class Redis:
@@ -30,11 +33,11 @@ class Redis:
         self.meanwhile: Callable[[], None] = lambda: None
         self.down = False
 
-    async def jobs(self, jobs: Sequence[JobId]) -> list[JobView | None]:
+    async def jobs(self, jobs: Sequence[JobId]) -> list[Found]:
         self.pages.append(len(jobs))
         if self.down:
             raise ServerUnavailable("down")
-        found = [view(job, self.states[job]) if job in self.states else None for job in jobs]
+        found: list[Found] = [view(job, self.states[job]) if job in self.states else None for job in jobs]
         await asyncio.sleep(0)
         self.meanwhile()
         return found
@@ -67,7 +70,7 @@ class Stage:
         self.redis.states.update(dict.fromkeys(jobs, JobState.SUCCEEDED))
         return [Event("1-1", "job_succeeded", {"job": job}) for job in jobs]
 
-    async def waiting(self, wait_ms: int = 60_000) -> "list[asyncio.Task[JobView | None]]":
+    async def waiting(self, wait_ms: int = 60_000) -> "list[asyncio.Task[Found]]":
         """A waiter for each job, all of which have looked."""
         tasks = [asyncio.create_task(self.waker.wait(job, DEFAULT, wait_ms)) for job in self.jobs]
         async with asyncio.timeout(5):
@@ -76,9 +79,9 @@ class Stage:
         return tasks
 
 
-async def states(tasks: "list[asyncio.Task[JobView | None]]") -> set[JobState | None]:
+async def states(tasks: "list[asyncio.Task[Found]]") -> set[JobState | None]:
     async with asyncio.timeout(5):
-        return {found.state if found else None for found in await asyncio.gather(*tasks)}
+        return {found.state if isinstance(found, JobView) else None for found in await asyncio.gather(*tasks)}
 
 
 async def test_a_thousand_waiters_share_their_reads() -> None:

@@ -1,0 +1,44 @@
+"""`fleet init`: loads the library and divides the fleet into shards, before its first node comes."""
+
+import asyncio
+
+import click
+
+from scheduler.cli.settings import settings_with
+from scheduler.errors import BadInput
+from scheduler.settings import Settings
+from scheduler.store.client import connect
+from scheduler.store.keys import shard_key
+from scheduler.store.layout import FIRST, chosen_tags, read_tags
+from scheduler.store.library import load_library
+from scheduler.store.moves import Moves
+
+
+async def _init(settings: Settings, count: int | None) -> str:
+    client = connect(settings.redis_url, timeout_ms=5_000)
+    try:
+        loaded = await load_library(client)
+        first = shard_key(settings.namespace, FIRST)
+        held = await read_tags(client, first)
+        tags = held if count is None and held else chosen_tags(count or 1)
+        # those that are left must be empty, too; the first shard, which everybody asks, is told at the end
+        for tag in [*sorted({*held, *tags} - {FIRST}), FIRST]:
+            named = tags if tag in tags else (*tags, tag)
+            word, what = await Moves(client, shard_key(settings.namespace, tag)).shard_init(named)
+            if word == "busy":
+                raise BadInput("--shards", f"cannot change while there are {what}: shard {{{tag}}} has some")
+        return f"{loaded}; {len(tags)} shard{'s' if len(tags) > 1 else ''}: {' '.join(f'{{{tag}}}' for tag in tags)}"
+    finally:
+        await client.aclose()
+
+
+@click.command()
+@click.option("--shards", type=click.IntRange(1, 128), help="how many [default: as it is, 1 for a new fleet]")
+@click.option("--redis-url", help="Redis address [default: REDIS_URL]")
+@click.option("--namespace", help="first part of every key [default: fleet]")
+def init(shards: int | None, redis_url: str | None, namespace: str | None) -> None:
+    """Load the library and say how many shards the fleet has; may be repeated.
+
+    The number may change while no node and no job exists. Replicas that run then must be restarted.
+    """
+    click.echo(asyncio.run(_init(settings_with(redis_url, namespace), shards)))

@@ -1,0 +1,81 @@
+"""`fleet shard`: the shards one by one, and stopping one while its hash slot moves to another server."""
+
+import asyncio
+from typing import Literal
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+
+
+class ShardLine(msgspec.Struct, frozen=True):
+    """One shard; `free` counts the nodes that can take a job now."""
+
+    tag: str
+    nodes: int
+    free: int
+    leases: int
+    config_version: int
+    frozen: bool
+
+
+@click.group()
+def shard() -> None:
+    """The parts that a fleet is divided into, each in one hash slot."""
+
+
+@shard.command(name="list")
+@AS_JSON
+@where
+def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
+    """Every shard with its nodes and leases."""
+
+    async def ask(fleet: OnRedis) -> list[ShardLine]:
+        lines: list[ShardLine] = []
+        for part in fleet.shards:
+            meta, leases, free = await part.views.shard()
+            nodes = len(await part.views.node_ids())
+            lines.append(
+                ShardLine(part.tag, nodes, free, leases, int(meta.get("config_version", 0)), "frozen" in meta)
+            )
+        return lines
+
+    lines = on_redis(redis_url, namespace, ask)
+    if as_json:
+        click.echo(msgspec.json.encode({"shards": lines}))
+        return
+    table = Table(*ShardLine.__struct_fields__, box=None, header_style="bold")
+    for line in lines:
+        table.add_row(*(str(value) for value in msgspec.structs.astuple(line)))
+    Console().print(table)
+
+
+def _all(
+    what: Literal["freeze", "thaw"], tags: tuple[str, ...], redis_url: str | None, namespace: str | None
+) -> None:
+    async def ask(fleet: OnRedis) -> list[str]:
+        parts = [fleet.tagged(tag) for tag in tags]
+        words = await asyncio.gather(*(part.functions.shard_freeze(what) for part in parts))
+        return [f"{word} {{{part.tag}}}" for word, part in zip(words, parts, strict=True)]
+
+    for told in on_redis(redis_url, namespace, ask):
+        click.echo(told)
+
+
+@shard.command()
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@where
+def freeze(tags: tuple[str, ...], redis_url: str | None, namespace: str | None) -> None:
+    """Stop these shards: nothing in them changes, their clocks stand still, requests wait or get 503."""
+    _all("freeze", tags, redis_url, namespace)
+
+
+@shard.command()
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@where
+def thaw(tags: tuple[str, ...], redis_url: str | None, namespace: str | None) -> None:
+    """Let these shards go on."""
+    _all("thaw", tags, redis_url, namespace)
