@@ -172,7 +172,7 @@ def _known(server: EmbeddedServer) -> int:
 def _follows(server: EmbeddedServer) -> bool:
     with plain_client(server.url) as client:
         info = cast("dict[str, Any]", client.info("replication"))
-    return info["role"] == "master" or info["master_link_status"] == "up"
+    return "master" in info["role"] or "up" in info["master_link_status"]
 
 
 def _slots(server: EmbeddedServer) -> list[tuple[int, int, int]]:

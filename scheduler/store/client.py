@@ -1,6 +1,7 @@
 """Connections that are safe for claims: no hidden retries, a bound on their number, a deadline on every wait."""
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeAlias, cast
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
@@ -45,8 +46,18 @@ class SentinelClient(ServerClient):
         await cast("SentinelConnectionPool", self.connection_pool).sentinel_manager.aclose()
 
 
-class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Finds the primary as the one, and waits for a free connection as the other."""
+
+
+class _Sentinels(Sentinel):
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Each look goes over a list of its own: it puts who answered first, and two on one list lose a sentinel."""
+        look = copy(self)
+        look.sentinels = [*self.sentinels]
+        found = await Sentinel.discover_master(look, service_name)
+        self.sentinels = look.sentinels
+        return cast("tuple[str, int]", found)
 
 
 Client: TypeAlias = ServerClient | ClusterClient
@@ -103,7 +114,7 @@ def _by_sentinel(address: Address, connections: int, seconds: float, sockets: Ma
     # A silent sentinel must leave time for the others.
     patience = seconds / len(address.hosts)
     tls = {"ssl": True, **address.tls_options} if address.tls else {}
-    sentinels = Sentinel(
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         address.hosts,
         sentinel_kwargs={
             **address.sentinel_options,

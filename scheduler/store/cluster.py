@@ -102,6 +102,11 @@ class ClusterClient(RedisCluster):
         await super().__aenter__()
         return self
 
+    async def aclose(self) -> None:
+        # redis-py takes a client that must look at the topology for one that has no connections.
+        self._initialize = False
+        await super().aclose()
+
     async def primaries(self) -> list[str]:
         """The names of all primaries, for `ask`, as the nodes know them now."""
         self.look_again()
