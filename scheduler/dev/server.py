@@ -73,6 +73,10 @@ class EmbeddedServer:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def cli_line(self) -> str:
         """What an operator types before a command, to look inside."""
         tool = next((name for name in ("redis-cli", "valkey-cli") if shutil.which(name)), None)

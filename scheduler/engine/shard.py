@@ -3,8 +3,6 @@
 import asyncio
 import random
 
-from redis.asyncio import Redis
-
 from scheduler.domain.demand import Demand
 from scheduler.engine.batch import ClaimBatcher
 from scheduler.engine.dispatch import Dispatcher
@@ -17,7 +15,7 @@ from scheduler.engine.waking import Waker
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.placement.room import Room, room
 from scheduler.settings import Settings
-from scheduler.store.client import connect_blocking
+from scheduler.store.client import Client, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
 from scheduler.store.keys import shard_key
 from scheduler.store.library import Library
@@ -31,7 +29,7 @@ AWAY_MS = 1_000
 class Shard:
     """Start it, ask it, stop it; it holds no truth."""
 
-    def __init__(self, settings: Settings, client: Redis, tag: str, library: Library) -> None:
+    def __init__(self, settings: Settings, client: Client, tag: str, library: Library) -> None:
         self.tag = tag
         self.key = shard_key(settings.namespace, tag)
         self._settings = settings

@@ -1,68 +1,140 @@
 """Connections that are safe for claims: no hidden retries, a bound on their number, a deadline on every wait."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, TypeAlias, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from scheduler.errors import BadInput
+from scheduler.store.address import Address, read_address
+from scheduler.store.cancelling import heeding_cancel
+from scheduler.store.cluster import ClusterClient
 
-_SCHEMES = ("redis", "rediss", "unix")
-
-
-@contextmanager
-def heeding_cancel() -> Iterator[None]:
-    """Raise CancelledError at the end if the task was cancelled meanwhile and nobody told it.
-
-    redis-py sends under asyncio.wait_for, and Python 3.11's swallows a cancel that comes as the send ends: a task
-    that asks Redis in a loop would then outlive its cancel.
-    """
-    task = asyncio.current_task()
-    before = task.cancelling() if task else 0
-    try:
-        yield
-    finally:
-        if task and task.cancelling() > before:
-            raise asyncio.CancelledError
+__all__ = ["Client", "ClusterClient", "ServerClient", "connect", "connect_blocking", "heeding_cancel"]
 
 
-class _Client(Redis):
+class ServerClient(Redis):
+    """A client of one primary, which Sentinel may move; its surface for primaries is ClusterClient's."""
+
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         with heeding_cancel():
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
+    async def primaries(self) -> list[str]:
+        """The names of all primaries, for `ask`: here the one."""
+        return ["the server"]
 
-def connect(url: str, *, connections: int = 16, timeout_ms: int = 1_000) -> Redis:
-    """A client for `redis://`, `rediss://` or `unix://` that answers bytes and connects on first use.
+    async def primary_of(self, key: str) -> str:
+        """The name of the primary that serves the key, for `ask`."""
+        del key
+        return "the server"
 
-    Every attempt, and the wait for a free connection, ends within timeout_ms. Nothing is retried here: who knows
-    that a call is safe to repeat repeats it, within a deadline of its own.
+    async def ask(self, primary: str, *command: Any) -> Any:
+        """The answer of that primary to a command that names no key."""
+        del primary
+        return await self.execute_command(*command)
+
+
+class SentinelClient(ServerClient):
+    """A client of the primary that the sentinels name; every new connection asks them."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001
+        await super().aclose(close_connection_pool)
+        await cast("SentinelConnectionPool", self.connection_pool).sentinel_manager.aclose()
+
+
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Finds the primary as the one, and waits for a free connection as the other."""
+
+
+class _Sentinels(Sentinel):
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Each look goes over a list of its own: it puts who answered first, and two on one list lose a sentinel."""
+        look = copy(self)
+        look.sentinels = [*self.sentinels]
+        found = await Sentinel.discover_master(look, service_name)
+        self.sentinels = look.sentinels
+        return cast("tuple[str, int]", found)
+
+
+Client: TypeAlias = ServerClient | ClusterClient
+
+
+def _no_retry() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def connect(
+    url: str, *, connections: int = 16, timeout_ms: int = 1_000, connect_timeout_ms: int | None = None
+) -> Client:
+    """A client for any address of read_address that answers bytes and connects on first use.
+
+    At most `connections` to a primary. Every attempt, and the wait for a free connection, ends within timeout_ms.
+    Nothing is retried here: who knows that a call is safe to repeat repeats it, within a deadline of its own, and
+    after a failover then reaches the new primary.
     """
-    if urlsplit(url).scheme not in _SCHEMES:
-        raise BadInput("REDIS_URL", f"must begin with one of {', '.join(f'{s}://' for s in _SCHEMES)}")
+    address = read_address(url)
     seconds = timeout_ms / 1000
-    try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=seconds,
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-        )
-    except ValueError as error:
-        raise BadInput("REDIS_URL", f"is not a Redis address: {error}") from error
-    return _Client.from_pool(pool)
+    sockets: dict[str, Any] = {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds if connect_timeout_ms is None else connect_timeout_ms / 1000,
+    }
+    if address.kind == "cluster":
+        return ClusterClient.of(address, connections, seconds, sockets)
+    if address.kind == "sentinel":
+        return _by_sentinel(address, connections, seconds, sockets)
+    return _of_server(address, connections, seconds, sockets)
 
 
-def connect_blocking(url: str, *, block_ms: int) -> Redis:
-    """One connection for blocking reads of up to block_ms, with as much again before it counts as dead."""
-    client = connect(url, connections=2, timeout_ms=2 * block_ms + 1_000)
-    client.connection_pool.connection_kwargs["socket_connect_timeout"] = 2.0
-    return client
+def connect_blocking(url: str, *, block_ms: int, connections: int = 2) -> Client:
+    """A client for blocking reads of up to block_ms, with as much again before a connection counts as dead.
+
+    A read holds its connection: give as many connections as reads will wait at one primary at the same time.
+    """
+    return connect(url, connections=connections, timeout_ms=2 * block_ms + 1_000, connect_timeout_ms=2_000)
+
+
+def _of_server(address: Address, connections: int, seconds: float, sockets: Mapping[str, Any]) -> ServerClient:
+    options = dict(address.options)
+    if path := options.pop("unix_socket_path", None):
+        options |= {"connection_class": UnixDomainSocketConnection, "path": path}
+    else:
+        host, port = address.hosts[0]
+        options |= {"connection_class": SSLConnection if address.tls else Connection, "host": host, "port": port}
+    pool = BlockingConnectionPool(
+        max_connections=connections, timeout=seconds, retry=_no_retry(), retry_on_error=[], **sockets, **options
+    )
+    return cast("ServerClient", ServerClient.from_pool(pool))
+
+
+def _by_sentinel(address: Address, connections: int, seconds: float, sockets: Mapping[str, Any]) -> SentinelClient:
+    # A silent sentinel must leave time for the others.
+    patience = seconds / len(address.hosts)
+    tls = {"ssl": True, **address.tls_options} if address.tls else {}
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
+        address.hosts,
+        sentinel_kwargs={
+            **address.sentinel_options,
+            **tls,
+            "socket_timeout": patience,
+            "socket_connect_timeout": patience,
+            "retry": _no_retry(),
+            "retry_on_error": [],
+        },
+    )
+    client = sentinels.master_for(
+        address.service,
+        redis_class=SentinelClient,
+        connection_pool_class=_SentinelPool,
+        max_connections=connections,
+        timeout=seconds,
+        retry=_no_retry(),
+        retry_on_error=[],
+        ssl=address.tls,
+        **sockets,
+        **address.options,
+    )
+    return cast("SentinelClient", client)

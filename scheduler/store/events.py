@@ -6,11 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler.errors import BadInput, ServerUnavailable
-from scheduler.store.client import heeding_cancel
+from scheduler.store.client import Client, heeding_cancel
 from scheduler.store.keys import events_key
 
 BLOCK_MS = 1_000
@@ -56,7 +55,7 @@ class Event:
 class EventReader:
     """Reads of one shard's stream. `after` blocks and needs a connection of its own: a client of connect_blocking."""
 
-    def __init__(self, blocking: Redis, shard: str) -> None:
+    def __init__(self, blocking: Client, shard: str) -> None:
         self._blocking = blocking
         self._stream = events_key(shard)
 

@@ -4,21 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
-from scheduler.store.codec import (
-    Answer,
-    MirrorPage,
-    Shortlist,
-    pack_claim,
-    read_answer,
-    read_answers,
-    read_mirror,
-)
+from scheduler.store.client import Client
+from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_answers, read_mirror
 from scheduler.store.explained import ExplainedPage, read_explained
 from scheduler.store.library import Library, bad_input, read_library
 
@@ -77,7 +69,7 @@ class Functions:
     LibraryMismatch. Nothing is retried here.
     """
 
-    def __init__(self, client: Redis, shard: str, library: Library | None = None) -> None:
+    def __init__(self, client: Client, shard: str, library: Library | None = None) -> None:
         self.client = client
         self.shard = shard
         self._library = library or read_library()

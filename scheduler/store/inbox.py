@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler.domain.ids import Fence, JobId, NodeId
 from scheduler.errors import ServerUnavailable
+from scheduler.store.client import Client
 from scheduler.store.events import entries_of
 from scheduler.store.keys import inbox_key
 
@@ -25,7 +25,7 @@ class Delivery:
 class InboxReader:
     """Blocking reads of one inbox; give a client of connect_blocking."""
 
-    def __init__(self, blocking: Redis, shard: str, node: NodeId) -> None:
+    def __init__(self, blocking: Client, shard: str, node: NodeId) -> None:
         self._blocking = blocking
         self._stream = inbox_key(shard, node)
 

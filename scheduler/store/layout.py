@@ -1,11 +1,11 @@
 """The shards of a fleet: how their tags are chosen, and how a client learns of them."""
 
-from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from scheduler.domain.shards import SHARDS_MAX
 from scheduler.errors import BadInput, ServerUnavailable
+from scheduler.store.client import Client
 
 FIRST = "0"
 HASH_SLOTS = 16_384
@@ -34,7 +34,7 @@ def chosen_tags(count: int) -> tuple[str, ...]:
     return (FIRST, *(found[part] for part in sorted(found)))
 
 
-async def read_tags(client: Redis, first: str) -> tuple[str, ...]:
+async def read_tags(client: Client, first: str) -> tuple[str, ...]:
     """The tags that the first shard names, by its key; none where nobody has named any."""
     try:
         held = await client.execute_command("HGET", first, "tags")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from scheduler.errors import BadInput, LibraryMismatch, ServerTooOld, ServerUnavailable
+from scheduler.store.client import Client
 from scheduler.store.source import joined
 
 NAME = "fleet1"
@@ -86,14 +86,14 @@ def read_library(folder: Path | None = None) -> Library:
     return Library(code, int(numbers[1]), int(numbers[2]), tuple(starts))
 
 
-async def _server_version(client: Redis) -> tuple[str, bool]:
-    info = await client.info("server")
+async def _server_version(client: Client, primary: str) -> tuple[str, bool]:
+    info = await client.ask(primary, "INFO", "server")
     version = str(info.get("valkey_version") or info["redis_version"])
     return version, int(version.partition(".")[0]) >= 7
 
 
-async def _loaded_code(client: Redis) -> str | None:
-    listed = await client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", NAME, "WITHCODE")
+async def _loaded_code(client: Client, primary: str) -> str | None:
+    listed = await client.ask(primary, "FUNCTION", "LIST", "LIBRARYNAME", NAME, "WITHCODE")
     if not listed:
         return None
     entry = listed[0]
@@ -102,45 +102,57 @@ async def _loaded_code(client: Redis) -> str | None:
     return code.decode() if isinstance(code, bytes) else str(code)
 
 
-async def load_library(client: Redis, library: Library | None = None) -> str:
-    """Load the library unless the server holds this or a higher revision; says in words what was done.
+async def _needs(client: Client, primary: str, library: Library) -> bool:
+    """Whether the library is to be loaded there; raises where it must not be."""
+    version, new_enough = await _server_version(client, primary)
+    if not new_enough:
+        raise ServerTooOld(f"Redis 7.0 or newer is needed, {primary} is {version}")
+    held = await _loaded_code(client, primary)
+    if held is None or held == library.code:
+        return held is None
+    numbers = _NUMBERS.search(held)
+    revision = int(numbers[2]) if numbers else 0
+    if revision >= library.revision:
+        raise LibraryMismatch(
+            f"{primary} holds revision {revision} of {NAME}, this program brings {library.revision}"
+            + (" with other code: raise the revision" if revision == library.revision else ": it never goes back")
+        )
+    return True
 
-    Raises ServerTooOld, LibraryMismatch (lower revision, the same revision with other code, or a source that does not
-    compile: then what was loaded before goes on serving) and ServerUnavailable.
+
+async def load_library(client: Client, library: Library | None = None) -> str:
+    """Load the library on every primary that has a lower revision or none; says in words what was done.
+
+    All primaries are looked at before the first is changed. Raises ServerTooOld, LibraryMismatch (a lower revision,
+    the same revision with other code, or a source that does not compile: then what was loaded before goes on serving)
+    and ServerUnavailable.
     """
     library = library or read_library()
     try:
-        version, new_enough = await _server_version(client)
-        if not new_enough:
-            raise ServerTooOld(f"Redis 7.0 or newer is needed, this server is {version}")
-        held = await _loaded_code(client)
-        if held == library.code:
-            return f"{NAME} revision {library.revision} is there already"
-        numbers = _NUMBERS.search(held) if held else None
-        revision = int(numbers[2]) if numbers else 0
-        if held and revision >= library.revision:
-            raise LibraryMismatch(
-                f"the server holds revision {revision} of {NAME}, this program brings {library.revision}"
-                + (" with other code: raise the revision" if revision == library.revision else ": it never goes back")
-            )
-        await client.execute_command("FUNCTION", "LOAD", "REPLACE", library.code)
+        primaries = await client.primaries()
+        lacking = [primary for primary in primaries if await _needs(client, primary, library)]
+        for primary in lacking:
+            await client.ask(primary, "FUNCTION", "LOAD", "REPLACE", library.code)
+    except ReadOnlyError as error:
+        raise ServerUnavailable(f"it has just become a replica of another server: {error}") from error
     except ResponseError as error:
         raise LibraryMismatch(f"the library was not loaded: {library.mapped(str(error))}") from error
     except (RedisError, OSError) as error:
         raise ServerUnavailable(f"Redis does not answer: {error}") from error
-    return f"{NAME} revision {library.revision} loaded"
+    where = f" on {', '.join(lacking or primaries)}" if len(primaries) > 1 else ""
+    return f"{NAME} revision {library.revision} {'loaded' if lacking else 'is there already'}{where}"
 
 
-async def check_library(client: Redis, shard: str, library: Library | None = None) -> None:
-    """Raise LibraryMismatch unless the server's library has our ABI and at least our revision.
+async def check_library(client: Client, shard: str, library: Library | None = None) -> None:
+    """Raise LibraryMismatch unless the primary that serves the shard has our ABI and at least our revision.
 
-    Raises ServerUnavailable where the server takes no writes because it is a replica of another.
+    Raises ServerUnavailable where that server takes no writes because it is a replica of another.
     """
     library = library or read_library()
     try:
         answer = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
         word, abi, revision = answer[:3]
-        role = (await client.info("replication"))["role"]
+        role = (await client.ask(await client.primary_of(shard), "INFO", "replication"))["role"]
     except ResponseError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld("Redis 7.0 or newer is needed, this server has no functions") from error

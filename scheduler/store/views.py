@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from scheduler.domain.configuration import Configuration, LanguagePools, Limits
@@ -12,7 +11,7 @@ from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import PRIORITY, JobState
 from scheduler.domain.pool import DEFAULT_POOLS, Pool, Selector, Strategy
 from scheduler.errors import ServerUnavailable
-from scheduler.store.client import heeding_cancel
+from scheduler.store.client import Client, heeding_cancel
 from scheduler.store.keys import free_key, job_key, leases_key, node_key, nodes_key, pool_key, pools_key
 
 
@@ -183,7 +182,7 @@ class Serving(msgspec.Struct, frozen=True):
 class Views:
     """Reads of one shard; every method raises ServerUnavailable where Redis does not answer."""
 
-    def __init__(self, client: Redis, shard: str) -> None:
+    def __init__(self, client: Client, shard: str) -> None:
         self._client = client
         self._shard = shard
 

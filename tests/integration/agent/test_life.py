@@ -11,6 +11,7 @@ from scheduler.dev.server import EmbeddedServer
 from scheduler.errors import BadInput
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
+from tests.connections import cut
 from tests.integration.agent.conftest import NODE, Gated, P, Site, node_config, site_on, until
 from tests.integration.agent.lossy import relay_to
 
@@ -141,7 +142,7 @@ async def test_over_a_crash_of_redis_handlers_go_on_and_their_ends_are_delivered
         assert site.job("j1")["result"] == "done j1"
         assert site.used() == 0
         # the test's own connection is from before the crash, and a claim is not retried by the client
-        await site.async_client.connection_pool.disconnect()
+        await cut(site.async_client)
         await site.place("j2")
         await until(lambda: site.ended("j2"))
         assert agent.incarnation == first

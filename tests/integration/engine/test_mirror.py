@@ -19,6 +19,7 @@ from scheduler.settings import Settings
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
 from scheduler.store.library import load_library, read_library
+from tests.connections import cut
 
 P = "fleet:{0}"
 
@@ -98,7 +99,7 @@ async def test_a_restart_from_an_older_copy_that_overtook_the_version_leads_to_a
         shutil.rmtree(server.folder)
         shutil.copytree(tmp_path / "copy", server.folder)
         await asyncio.to_thread(server.start)
-        await engine.first.functions.client.connection_pool.disconnect()
+        await cut(engine.first.functions.client)
         await register(engine, *(f"new{i}" for i in range(8)))
         with redis.Redis(port=server.port) as client:
             assert int(client.hget(P, "version") or 0) > version

@@ -3,26 +3,25 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from scheduler.domain.ids import JobId
-from scheduler.store.client import connect
+from scheduler.store.client import Client, connect
 from scheduler.store.views import Views
 
 ROUNDS = 300
 
 
-async def _command(client: Redis) -> Any:
+async def _command(client: Client) -> Any:
     return await client.execute_command("PING")
 
 
-async def _pipeline(client: Redis) -> Any:
+async def _pipeline(client: Client) -> Any:
     return await Views(client, "fleet:{0}").job(JobId("j1"))
 
 
 @pytest.mark.parametrize("ask", [_command, _pipeline])
 async def test_a_task_that_asks_in_a_loop_ends_when_it_is_cancelled_at_any_moment(
-    redis_url: str, ask: Callable[[Redis], Awaitable[Any]]
+    redis_url: str, ask: Callable[[Client], Awaitable[Any]]
 ) -> None:
     client = connect(redis_url)
 
@@ -46,7 +45,7 @@ async def test_a_cancelled_call_leaves_a_client_that_answers_the_next_one_rightl
     client = connect(redis_url, connections=1)
 
     async def echo(text: str) -> Any:
-        return await client.echo(text)
+        return await client.execute_command("ECHO", text)
 
     for moment in range(ROUNDS):
         task = asyncio.create_task(echo(f"cancelled {moment}"))
