@@ -8,11 +8,13 @@ from typing import cast, get_args
 
 import pytest
 import redis
+from redis.cluster import RedisCluster
 
 from scheduler.dev.cluster import EmbeddedCluster
 from scheduler.dev.sentinel import EmbeddedSentinel
 from scheduler.dev.server import EmbeddedServer, Prefer, ServerChoice, choose_server
 from scheduler.errors import NoServer
+from scheduler.store.layout import chosen_tags
 from scheduler.store.library import read_library
 
 # Tests may look where DEBUG looks (DEBUG SLEEP, DEBUG SET-ACTIVE-EXPIRE); both servers forbid it by default.
@@ -104,9 +106,29 @@ def client(topology: Topology, server: EmbeddedServer) -> Iterator[redis.Redis]:
         yield plain
 
 
+def routed(client: redis.Redis) -> "redis.Redis | RedisCluster":
+    """A client that reaches every shard: the same one, or where its server is part of a cluster one of the cluster."""
+    port = client.connection_pool.connection_kwargs["port"]
+    enabled = cast("dict[str, int]", client.info("cluster"))["cluster_enabled"]
+    return RedisCluster(host="127.0.0.1", port=port) if enabled else client
+
+
+def divide(client: redis.Redis, count: int) -> tuple[str, ...]:
+    """Divide the empty fleet into so many shards; answers their tags."""
+    tags = chosen_tags(count)
+    everywhere = routed(client)
+    for tag in reversed(tags):
+        answer = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, f"fleet:{{{tag}}}", " ".join(tags))
+        assert answer == [b"initialised"]
+    return tags
+
+
 @pytest.fixture
 def redis_url(topology: Topology, client: redis.Redis) -> str:
+    """The address of an empty fleet, of FLEET_TEST_SHARDS shards where that is set."""
     assert client.ping()
+    if shards := int(os.environ.get("FLEET_TEST_SHARDS", "0")):
+        divide(client, shards)
     return topology.url
 
 

@@ -141,11 +141,12 @@ class Engine:
         return self.parts
 
     def obstacle(self) -> str | None:
-        """Why this replica should get no requests now, or None: it can place in one shard at least."""
+        """Why this replica should get no requests now, or None: it has looked at every shard, and can place in one."""
         if self._failure is not None:
             return str(self._failure)
         obstacles = [shard.obstacle() for shard in self.shards]
-        return None if None in obstacles else obstacles[0]
+        starting = any(shard.starting for shard in self.shards)
+        return next(filter(None, obstacles)) if starting or None not in obstacles else None
 
     async def place(self, request: JobRequest) -> Verdict:
         """Claim a slot, or say why not, within settings.deadline_ms; then raises ServerUnavailable."""

@@ -80,6 +80,11 @@ class Shard:
         return None
 
     @property
+    def starting(self) -> bool:
+        """Whether nothing is known of the shard yet, nor why not."""
+        return not self.mirror.filled and self.mirror.failure is None
+
+    @property
     def away(self) -> bool:
         """Whether a claim had better go to another shard, where it may."""
         if isinstance(self.checked, LibraryMismatch) or not self.mirror.filled:

@@ -1,8 +1,8 @@
 """Placing over several shards: which one to ask, and how a job whose id leads to one of them comes to be in another.
 
 A slot is held first, under a token that nobody else has. Then the shard that the id leads to notes where the job is
-to be: of several tries one wins. Then the held slot becomes the job's. A hold that lapsed can never become anything, so
-the note may be taken back, and at no step can the job come to be twice, whoever stops in the middle.
+to be: of several tries one wins. Then the held slot becomes the job's. A hold that lapsed can never become anything,
+so the note may be taken back, and at no step can the job come to be twice, whoever stops in the middle.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A fleet of eight shards: where jobs go, that none is refused while a shard has room, and that none is there twice."""
+"""Eight shards: where jobs go, that none is refused while a shard has room, and that none is there twice."""
 
 import asyncio
 from collections import Counter
@@ -302,7 +302,7 @@ async def test_pools_written_to_the_first_shard_hold_in_all(start: Start) -> Non
     with pytest.raises(BadInput, match="first shard"):
         await one.shards[4].functions.pool_put(PoolName("bad"), '{"selector":{"all":true}}')
     _, pools = await two.parts.pools.pools()
-    assert [(pool.name, pool.members) for pool in pools][0][0] == "gold"
+    assert [pool.name for pool in pools] == ["gold", "silver"]
     assert isinstance(await two.place(request()), Placement)
     assert await one.parts.pools.remove(PoolName("silver"))
     assert not await one.parts.pools.remove(PoolName("silver"))
