@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import redis
@@ -107,7 +107,7 @@ def client(topology: Topology, server: EmbeddedServer) -> Iterator[redis.Redis]:
 
 
 def routed(client: redis.Redis) -> "redis.Redis | RedisCluster":
-    """A client that reaches every shard: the same one, or where its server is part of a cluster one of the cluster."""
+    """A client that reaches every shard: the same one, or one of the cluster that its server is part of."""
     port = client.connection_pool.connection_kwargs["port"]
     enabled = cast("dict[str, int]", client.info("cluster"))["cluster_enabled"]
     return RedisCluster(host="127.0.0.1", port=port) if enabled else client
@@ -118,7 +118,7 @@ def divide(client: redis.Redis, count: int) -> tuple[str, ...]:
     tags = chosen_tags(count)
     everywhere = routed(client)
     for tag in reversed(tags):
-        answer = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, f"fleet:{{{tag}}}", " ".join(tags))
+        answer: Any = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, f"fleet:{{{tag}}}", " ".join(tags))  # type: ignore[no-untyped-call]
         assert answer == [b"initialised"]
     return tags
 

@@ -106,7 +106,8 @@ def merged(parts: Sequence[Explanation]) -> Explanation:
     if len(told) == 1:
         return told[0]
     order = dict.fromkeys(pool.pool for part in told for pool in part.pools)
-    return explained(order, (node for part in told for node in part.nodes))
+    nodes = sorted((node for part in told for node in part.nodes), key=lambda verdict: verdict.node)
+    return explained(order, nodes)
 
 
 def denied(pool: PoolName) -> Explanation:

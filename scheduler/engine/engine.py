@@ -141,7 +141,7 @@ class Engine:
         return self.parts
 
     def obstacle(self) -> str | None:
-        """Why this replica should get no requests now, or None: it has looked at every shard, and can place in one."""
+        """Why this replica should get no requests now, or None: it has seen every shard and can place in one."""
         if self._failure is not None:
             return str(self._failure)
         obstacles = [shard.obstacle() for shard in self.shards]

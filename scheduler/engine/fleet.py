@@ -16,6 +16,7 @@ from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
 from scheduler.placement.explain import explain
+from scheduler.store.copying import copy_configuration
 from scheduler.store.explaining import explain_by_redis
 from scheduler.store.views import NodeView, Serving
 
@@ -34,8 +35,7 @@ class Fleet:
 
         Which ids exist is asked first. A node that has just left the tenant's pools makes the page shorter.
         """
-        with contextlib.suppress(FleetError):
-            await asyncio.gather(*(shard.mirror.refresh() for shard in self._shards))
+        await self.refresh()
         servings = dict(
             zip(self._shards, await asyncio.gather(*(s.views.serving(tenant) for s in self._shards)), strict=True)
         )
@@ -56,10 +56,8 @@ class Fleet:
 
     async def tenants_node(self, node: NodeId, tenant: Tenant) -> NodeView | None:
         """The node, or None where it is in no pool that serves the tenant."""
-        found = await self.views([node])
-        return (
-            found[0] if found and (await self._shards.of_node(node).views.serving(tenant)).shows(found[0]) else None
-        )
+        serving = await self._shards.of_node(node).views.serving(tenant)
+        return next((view for view in await self.views([node]) if serving.shows(view)), None)
 
     async def remove(self, node: NodeId) -> Literal["removed", "unknown", "fenced"]:
         """Take the node's present incarnation out of the fleet."""
@@ -70,8 +68,18 @@ class Fleet:
 
     async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
         """Why the demand would be placed or not, by this replica's snapshots, and the age in ms of the oldest."""
+        await self.refresh()
         told = await asyncio.gather(*(_explained(shard, demand, exclude) for shard in self._shards))
         return merged([explanation for explanation, _ in told]), max(age_ms for _, age_ms in told)
+
+    async def refresh(self) -> None:
+        """Bring the snapshots up to Redis, and the first shard's pools to all shards."""
+        with contextlib.suppress(FleetError):
+            await asyncio.gather(*(shard.mirror.refresh() for shard in self._shards))
+            first, *others = self._shards
+            version = first.mirror.snapshot.config_version
+            if any(shard.mirror.config_source < version for shard in others):
+                await copy_configuration(first.views, [shard.functions for shard in others])
 
     async def cluster(self) -> dict[str, object]:
         """The fleet as Redis has it, beside what this replica's snapshots say; of several shards also each."""
@@ -102,7 +110,6 @@ def _own(shard: Shard, serving: Serving, after: str) -> Iterator[NodeId]:
 async def _explained(shard: Shard, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
     """While nodes are still to be brought under a new configuration Redis explains: it knows where they go."""
     with contextlib.suppress(FleetError):
-        await shard.mirror.refresh()
         if not await shard.views.settled():
             return await explain_by_redis(shard.functions, demand, exclude), 0
     snapshot, age_ms = shard.mirror.snapshot, shard.mirror.age_ms

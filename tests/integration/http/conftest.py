@@ -41,7 +41,7 @@ class Speaker:
 
     async def followed(self) -> None:
         """Let the snapshot, from which reasons are counted, see all that has happened."""
-        await self.app.state.engine.first.mirror.refresh()
+        await self.app.state.engine.parts.fleet.refresh()
 
     @property
     def kind(self) -> str:
