@@ -185,7 +185,7 @@ class ClusterClient(RedisCluster):
 
     @asynccontextmanager
     async def _heeding_failure(self) -> AsyncIterator[None]:
-        """After a failure the next command looks at the topology first; errors of routing become those of Redis."""
+        """After a failure the next command looks at the topology first."""
         try:
             yield
         except (NotConnected, TimedOut) as error:
@@ -193,7 +193,7 @@ class ClusterClient(RedisCluster):
                 self._failed = name
                 self.look_again()
             raise
-        except RedisClusterException as error:
+        except SlotNotCoveredError as error:
             self.look_again()
             raise NotConnected(str(error)) from error
 
