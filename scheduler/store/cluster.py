@@ -193,6 +193,12 @@ class ClusterClient(RedisCluster):
                 self._failed = name
                 self.look_again()
             raise
+        except AttributeError as error:
+            # When a call fails redis-py closes its node's idle connections, and one that another call has just taken
+            # with them: that call then writes to None.
+            if error.obj is not None:
+                raise
+            raise NotConnected("the connection was closed when another call failed") from error
         except SlotNotCoveredError as error:
             self.look_again()
             raise NotConnected(str(error)) from error
