@@ -88,11 +88,16 @@ def server(topology: Topology) -> EmbeddedServer:
     return topology.primary() if isinstance(topology, EmbeddedSentinel) else topology
 
 
+@cache
+def _code() -> str:
+    return read_library().code
+
+
 def _emptied(server: EmbeddedServer) -> redis.Redis:
     plain = redis.Redis(port=server.port, socket_timeout=10)
     plain.config_set("maxmemory", 0)
     plain.flushall()
-    plain.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
+    plain.execute_command("FUNCTION", "LOAD", "REPLACE", _code())
     return plain
 
 

@@ -185,7 +185,7 @@ class ClusterClient(RedisCluster):
 
     @asynccontextmanager
     async def _heeding_failure(self) -> AsyncIterator[None]:
-        """After a failure the next command looks at the topology first; errors of routing become those of Redis."""
+        """After a failure the next command looks at the topology first."""
         try:
             yield
         except (NotConnected, TimedOut) as error:
@@ -193,7 +193,13 @@ class ClusterClient(RedisCluster):
                 self._failed = name
                 self.look_again()
             raise
-        except RedisClusterException as error:
+        except AttributeError as error:
+            # When a call fails redis-py closes its node's idle connections, and one that another call has just taken
+            # with them: that call then writes to None.
+            if error.obj is not None:
+                raise
+            raise NotConnected("the connection was closed when another call failed") from error
+        except SlotNotCoveredError as error:
             self.look_again()
             raise NotConnected(str(error)) from error
 

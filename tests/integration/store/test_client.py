@@ -12,7 +12,7 @@ ROUNDS = 300
 
 
 async def _command(client: Client) -> Any:
-    return await client.execute_command("PING")
+    return await client.execute_command("GET", "fleet:{0}:none")
 
 
 async def _pipeline(client: Client) -> Any:
@@ -43,9 +43,10 @@ async def test_a_task_that_asks_in_a_loop_ends_when_it_is_cancelled_at_any_momen
 
 async def test_a_cancelled_call_leaves_a_client_that_answers_the_next_one_rightly(redis_url: str) -> None:
     client = connect(redis_url, connections=1)
+    primary = await client.primary_of("fleet:{0}")
 
     async def echo(text: str) -> Any:
-        return await client.execute_command("ECHO", text)
+        return await client.ask(primary, "ECHO", text)
 
     for moment in range(ROUNDS):
         task = asyncio.create_task(echo(f"cancelled {moment}"))

@@ -25,8 +25,8 @@ def served_revision(client: redis.Redis) -> int:
 
 async def test_a_higher_revision_replaces_and_a_lower_one_is_refused(redis_url: str, client: redis.Redis) -> None:
     async with connect(redis_url) as connection:
-        assert await load_library(connection, revised(7)) == "fleet1 revision 7 loaded"
-        assert await load_library(connection, revised(7)) == "fleet1 revision 7 is there already"
+        assert (await load_library(connection, revised(7))).startswith("fleet1 revision 7 loaded")
+        assert (await load_library(connection, revised(7))).startswith("fleet1 revision 7 is there already")
         with pytest.raises(LibraryMismatch, match="it never goes back"):
             await load_library(connection, revised(6))
         with pytest.raises(LibraryMismatch, match="with other code: raise the revision"):
