@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+from scheduler.cli.settings import settings_with
+from scheduler.store.address import read_address
+from scheduler.store.resharding import Resharding
 
 
 class ShardLine(msgspec.Struct, frozen=True):
@@ -63,6 +66,25 @@ def _all(
 
     for told in on_redis(redis_url, namespace, ask):
         click.echo(told)
+
+
+@shard.command()
+@click.argument("tag")
+@click.argument("to", metavar="HOST:PORT")
+@where
+def move(tag: str, to: str, redis_url: str | None, namespace: str | None) -> None:
+    """Move a shard of a Redis Cluster to another primary, while the fleet runs.
+
+    The server does it in one step where it can (Valkey 9); else the shard is frozen meanwhile. May be repeated.
+    """
+    options = read_address(settings_with(redis_url, namespace).redis_url).options
+    login = (str(options.get("username", "default")), str(options["password"])) if "password" in options else None
+
+    async def ask(fleet: OnRedis) -> str:
+        part = fleet.tagged(tag)
+        return await Resharding(part.functions.client, part.functions.shard, login).move(to)
+
+    click.echo(on_redis(redis_url, namespace, ask))
 
 
 @shard.command()
