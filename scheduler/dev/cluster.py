@@ -37,8 +37,9 @@ def ask(server: EmbeddedServer, *command: str | int) -> Any:
 class EmbeddedCluster:
     """So many primaries, the hash slots shared out evenly in order, each with so many replicas; ready once made.
 
-    args go to every server. A shard whose primary is lost does not stop the others (`cluster-require-full-coverage
-    no`). A primary counts as failed after node_timeout_ms; its replica takes over about a second after that.
+    args go to every server; a function is asked for each server's. A shard whose primary is lost does not stop the
+    others (`cluster-require-full-coverage no`). A primary counts as failed after node_timeout_ms; its replica takes
+    over about a second after that.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class EmbeddedCluster:
         primaries: int = 3,
         replicas: int = 0,
         node_timeout_ms: int = 1_000,
-        args: tuple[str, ...] = (),
+        args: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
         deadline_s: float = 30.0,
     ) -> None:
         self.servers: list[EmbeddedServer] = []
         end = time.monotonic() + deadline_s
         try:
             for _ in range(primaries * (1 + replicas)):
-                self.servers.append(EmbeddedServer(choice, args=(*self._options(node_timeout_ms), *args)))
+                own = args() if callable(args) else args
+                self.servers.append(EmbeddedServer(choice, args=(*self._options(node_timeout_ms), *own)))
             self._assemble(primaries, end)
         except BaseException:
             self.stop()
