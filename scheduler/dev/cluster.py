@@ -136,7 +136,7 @@ class EmbeddedCluster:
             # Two that begin with the same epoch would have to settle which is the newer.
             ask(server, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for server in self.servers[1:]:
-            ask(first, "CLUSTER", "MEET", "127.0.0.1", server.port, _bus_port(server))
+            ask(first, "CLUSTER", "MEET", "127.0.0.1", server.port, bus_port(server))
         count = len(self.servers)
         wait_until(lambda: all(_known(server) == count for server in self.servers), "all have met", end - _now())
         for i, server in enumerate(self.servers[primaries:]):
@@ -159,7 +159,8 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _bus_port(server: EmbeddedServer) -> int:
+def bus_port(server: EmbeddedServer) -> int:
+    """Where the other nodes of a cluster reach this one."""
     with plain_client(server.url) as client:
         return int(cast("dict[str, str]", client.config_get("cluster-port"))["cluster-port"])
 

@@ -8,8 +8,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from scheduler.store.address import Address, read_address
-from scheduler.store.cancelling import heeding_cancel
 from scheduler.store.cluster import ClusterClient
+from scheduler.store.guarding import heeding_cancel
 from scheduler.store.sentinel import SentinelPool, sentinel_pool
 
 __all__ = ["Client", "ClusterClient", "ServerClient", "connect", "connect_blocking", "heeding_cancel"]

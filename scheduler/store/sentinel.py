@@ -43,7 +43,7 @@ class _Sentinels(Sentinel):
         return cast("tuple[str, int]", found)
 
 
-class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]
+class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Finds the primary as the one, and waits for a free connection as the other."""
 
 

@@ -17,6 +17,7 @@ from tests.integration.store.conftest import choice_of
 
 KEY = "fleet:{0}:n"
 CALLERS = 20
+pytestmark = pytest.mark.slow
 # what a client may need after the promotion, on a machine that does other work too
 PATIENCE_S = 1.0
 
