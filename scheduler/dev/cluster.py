@@ -37,8 +37,9 @@ def ask(server: EmbeddedServer, *command: str | int) -> Any:
 class EmbeddedCluster:
     """So many primaries, the hash slots shared out evenly in order, each with so many replicas; ready once made.
 
-    args go to every server. A shard whose primary is lost does not stop the others (`cluster-require-full-coverage
-    no`). A primary counts as failed after node_timeout_ms; its replica takes over about a second after that.
+    args go to every server; a function is asked for each server's. A shard whose primary is lost does not stop the
+    others (`cluster-require-full-coverage no`). A primary counts as failed after node_timeout_ms; its replica takes
+    over about a second after that.
     """
 
     def __init__(
@@ -48,14 +49,15 @@ class EmbeddedCluster:
         primaries: int = 3,
         replicas: int = 0,
         node_timeout_ms: int = 1_000,
-        args: tuple[str, ...] = (),
+        args: tuple[str, ...] | Callable[[], tuple[str, ...]] = (),
         deadline_s: float = 30.0,
     ) -> None:
         self.servers: list[EmbeddedServer] = []
         end = time.monotonic() + deadline_s
         try:
             for _ in range(primaries * (1 + replicas)):
-                self.servers.append(EmbeddedServer(choice, args=(*self._options(node_timeout_ms), *args)))
+                own = args() if callable(args) else args
+                self.servers.append(EmbeddedServer(choice, args=(*self._options(node_timeout_ms), *own)))
             self._assemble(primaries, end)
         except BaseException:
             self.stop()
@@ -134,7 +136,7 @@ class EmbeddedCluster:
             # Two that begin with the same epoch would have to settle which is the newer.
             ask(server, "CLUSTER", "SET-CONFIG-EPOCH", i + 1)
         for server in self.servers[1:]:
-            ask(first, "CLUSTER", "MEET", "127.0.0.1", server.port, _bus_port(server))
+            ask(first, "CLUSTER", "MEET", "127.0.0.1", server.port, bus_port(server))
         count = len(self.servers)
         wait_until(lambda: all(_known(server) == count for server in self.servers), "all have met", end - _now())
         for i, server in enumerate(self.servers[primaries:]):
@@ -157,7 +159,8 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _bus_port(server: EmbeddedServer) -> int:
+def bus_port(server: EmbeddedServer) -> int:
+    """Where the other nodes of a cluster reach this one."""
     with plain_client(server.url) as client:
         return int(cast("dict[str, str]", client.config_get("cluster-port"))["cluster-port"])
 

@@ -11,7 +11,7 @@ from scheduler.dev.server import EmbeddedServer
 SERVICE = "fleet"
 
 
-class _Watcher(EmbeddedServer):
+class Watcher(EmbeddedServer):
     """A sentinel: the same program with a configuration file that it rewrites."""
 
     def __init__(self, choice: ServerChoice, lines: tuple[str, ...]) -> None:
@@ -58,7 +58,7 @@ class EmbeddedSentinel:
                 f"sentinel failover-timeout {SERVICE} 5000",
                 *lines,
             )
-            self.sentinels.extend(_Watcher(choice, watched) for _ in range(sentinels))
+            self.sentinels.extend(Watcher(choice, watched) for _ in range(sentinels))
             self.wait_whole()
         except BaseException:
             self.stop()

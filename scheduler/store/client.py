@@ -1,17 +1,16 @@
 """Connections that are safe for claims: no hidden retries, a bound on their number, a deadline on every wait."""
 
 from collections.abc import Mapping
-from copy import copy
 from typing import Any, TypeAlias, cast
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from scheduler.store.address import Address, read_address
-from scheduler.store.cancelling import heeding_cancel
 from scheduler.store.cluster import ClusterClient
+from scheduler.store.guarding import heeding_cancel
+from scheduler.store.sentinel import SentinelPool, sentinel_pool
 
 __all__ = ["Client", "ClusterClient", "ServerClient", "connect", "connect_blocking", "heeding_cancel"]
 
@@ -43,28 +42,10 @@ class SentinelClient(ServerClient):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001
         await super().aclose(close_connection_pool)
-        await cast("SentinelConnectionPool", self.connection_pool).sentinel_manager.aclose()
-
-
-class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Finds the primary as the one, and waits for a free connection as the other."""
-
-
-class _Sentinels(Sentinel):
-    async def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Each look goes over a list of its own: it puts who answered first, and two on one list lose a sentinel."""
-        look = copy(self)
-        look.sentinels = [*self.sentinels]
-        found = await Sentinel.discover_master(look, service_name)
-        self.sentinels = look.sentinels
-        return cast("tuple[str, int]", found)
+        await cast("SentinelPool", self.connection_pool).sentinel_manager.aclose()
 
 
 Client: TypeAlias = ServerClient | ClusterClient
-
-
-def _no_retry() -> Retry:
-    return Retry(NoBackoff(), 0)
 
 
 def connect(
@@ -85,7 +66,7 @@ def connect(
     if address.kind == "cluster":
         return ClusterClient.of(address, connections, seconds, sockets)
     if address.kind == "sentinel":
-        return _by_sentinel(address, connections, seconds, sockets)
+        return cast("SentinelClient", SentinelClient.from_pool(sentinel_pool(address, connections, seconds, sockets)))
     return _of_server(address, connections, seconds, sockets)
 
 
@@ -105,36 +86,11 @@ def _of_server(address: Address, connections: int, seconds: float, sockets: Mapp
         host, port = address.hosts[0]
         options |= {"connection_class": SSLConnection if address.tls else Connection, "host": host, "port": port}
     pool = BlockingConnectionPool(
-        max_connections=connections, timeout=seconds, retry=_no_retry(), retry_on_error=[], **sockets, **options
-    )
-    return cast("ServerClient", ServerClient.from_pool(pool))
-
-
-def _by_sentinel(address: Address, connections: int, seconds: float, sockets: Mapping[str, Any]) -> SentinelClient:
-    # A silent sentinel must leave time for the others.
-    patience = seconds / len(address.hosts)
-    tls = {"ssl": True, **address.tls_options} if address.tls else {}
-    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
-        address.hosts,
-        sentinel_kwargs={
-            **address.sentinel_options,
-            **tls,
-            "socket_timeout": patience,
-            "socket_connect_timeout": patience,
-            "retry": _no_retry(),
-            "retry_on_error": [],
-        },
-    )
-    client = sentinels.master_for(
-        address.service,
-        redis_class=SentinelClient,
-        connection_pool_class=_SentinelPool,
         max_connections=connections,
         timeout=seconds,
-        retry=_no_retry(),
+        retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
-        ssl=address.tls,
         **sockets,
-        **address.options,
+        **options,
     )
-    return cast("SentinelClient", client)
+    return cast("ServerClient", ServerClient.from_pool(pool))

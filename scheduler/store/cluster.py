@@ -16,7 +16,7 @@ from redis.exceptions import RedisClusterException, SlotNotCoveredError
 from redis.exceptions import TimeoutError as TimedOut
 
 from scheduler.store.address import Address
-from scheduler.store.cancelling import heeding_cancel
+from scheduler.store.guarding import heeding_cancel
 
 # Connections beside those of commands: the look at the topology, and redirections to a node that is full itself.
 _SPARE = 8
@@ -108,10 +108,13 @@ class ClusterClient(RedisCluster):
         await super().aclose()
 
     async def primaries(self) -> list[str]:
-        """The names of all primaries, for `ask`, as the nodes know them now."""
+        """The names of all primaries, for `ask`, as the nodes know them now, those without hash slots too."""
         self.look_again()
         await self.initialize()
-        return sorted(node.name for node in self.get_primaries())
+        serving = {str(node.name) for node in self.get_primaries()}
+        nodes = await self.ask(min(serving), "CLUSTER NODES")
+        idle = {name for name, node in nodes.items() if not node["slots"] and _may_serve(node["flags"].split(","))}
+        return sorted(serving | idle)
 
     async def primary_of(self, key: str) -> str:
         """The name of the primary that serves the key, for `ask`."""
@@ -121,13 +124,10 @@ class ClusterClient(RedisCluster):
 
     async def ask(self, primary: str, *command: Any) -> Any:
         """The answer of that primary to a command that names no key."""
-        node = self.nodes_manager.get_node(node_name=primary)
-        if node is None:
-            raise NotConnected(f"{primary} is no longer in the cluster")
-        return await self.execute_command(*command, target_nodes=node)
+        return await self.execute_command(*command, target_nodes=self.get_node(node_name=primary))
 
     def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> ClusterNode:
-        """A node by its name; an ASK may name one that has joined since the last look, which redis-py cannot take."""
+        """A node by its name, also one that has no hash slots yet, to which an ASK may send."""
         found = self.nodes_manager.get_node(host, port, node_name)
         if found is None:
             host, _, text = node_name.rpartition(":") if node_name else (host, ":", str(port))
@@ -193,12 +193,6 @@ class ClusterClient(RedisCluster):
                 self._failed = name
                 self.look_again()
             raise
-        except AttributeError as error:
-            # When a call fails redis-py closes its node's idle connections, and one that another call has just taken
-            # with them: that call then writes to None.
-            if error.obj is not None:
-                raise
-            raise NotConnected("the connection was closed when another call failed") from error
         except SlotNotCoveredError as error:
             self.look_again()
             raise NotConnected(str(error)) from error
@@ -210,12 +204,17 @@ class _Pipeline(ClusterPipeline):
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:  # noqa: FBT001, FBT002
         client = cast("ClusterClient", self.cluster_client)
         queue = self._execution_strategy._command_queue  # type: ignore[attr-defined] # noqa: SLF001
-        async with client.room_for([(command.args, command.kwargs) for command in queue]):
-            try:
-                return await super().execute(raise_on_error, allow_redirections)
-            except (NotConnected, TimedOut):
-                client.look_again()
-                raise
+        with heeding_cancel():
+            async with client.room_for([(command.args, command.kwargs) for command in queue]):
+                try:
+                    return await super().execute(raise_on_error, allow_redirections)
+                except (NotConnected, TimedOut):
+                    client.look_again()
+                    raise
+
+
+def _may_serve(flags: Sequence[str]) -> bool:
+    return "master" in flags and not {"fail", "handshake", "noaddr"}.intersection(flags)
 
 
 def _key_of(command: str, args: Sequence[Any]) -> Any:

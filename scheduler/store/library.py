@@ -1,7 +1,8 @@
 """The function library: its source from `lua/`, loading it (never to a lower revision) and checking it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,19 +150,46 @@ async def check_library(client: Client, shard: str, library: Library | None = No
     Raises ServerUnavailable where that server takes no writes because it is a replica of another.
     """
     library = library or read_library()
-    try:
-        answer = await client.execute_command("FCALL", "fleet1_library_read", 1, shard)
-        word, abi, revision = answer[:3]
+    with _failures():
+        word, abi, revision = (await client.execute_command("FCALL", "fleet1_library_read", 1, shard))[:3]
         role = (await client.ask(await client.primary_of(shard), "INFO", "replication"))["role"]
+    if word != b"library":
+        raise LibraryMismatch(f"fleet1_library_read answers {word!r}")
+    _judge("the server", int(abi), int(revision), str(role), library)
+
+
+async def check_primaries(client: Client, library: Library | None = None) -> list[str]:
+    """The names of all primaries; raises as check_library does, naming the first whose library does not fit."""
+    library = library or read_library()
+    with _failures():
+        primaries = await client.primaries()
+    for primary in primaries:
+        with _failures():
+            held = _NUMBERS.search(await _loaded_code(client, primary) or "")
+            role = (await client.ask(primary, "INFO", "replication"))["role"]
+        if held is None:
+            raise LibraryMismatch(f"{primary} lacks {NAME}: run `fleet library load`")
+        _judge(primary, int(held[1]), int(held[2]), str(role), library)
+    return primaries
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What Redis answers to a look at its library, in our words."""
+    try:
+        yield
     except ResponseError as error:
         if "unknown command" in str(error).lower():
             raise ServerTooOld("Redis 7.0 or newer is needed, this server has no functions") from error
         raise LibraryMismatch(f"the server lacks {NAME}: run `fleet library load` ({error})") from error
     except (RedisError, OSError) as error:
         raise ServerUnavailable(f"Redis does not answer: {error}") from error
-    if word != b"library" or int(abi) != library.abi or int(revision) < library.revision:
+
+
+def _judge(where: str, abi: int, revision: int, role: str, library: Library) -> None:
+    if abi != library.abi or revision < library.revision:
         raise LibraryMismatch(
-            f"the server holds ABI {abi} revision {revision}, this program needs ABI {library.abi} "
+            f"{where} holds ABI {abi} revision {revision}, this program needs ABI {library.abi} "
             f"revision {library.revision} or higher: run `fleet library load`"
         )
     if role != "master":

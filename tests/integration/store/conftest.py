@@ -35,3 +35,8 @@ def sentinel(request: pytest.FixtureRequest) -> Iterator[EmbeddedSentinel]:
     """A primary, a replica and three sentinels."""
     with EmbeddedSentinel(choice_of(request.param)) as running:
         yield running
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -1,16 +1,19 @@
 """A cluster's client: each call reaches the one primary that serves its shard, in one command."""
 
+import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 
-from scheduler.dev.cluster import EmbeddedCluster, ask
+from scheduler.dev.cluster import EmbeddedCluster, ask, bus_port
 from scheduler.errors import LibraryMismatch
 from scheduler.store.client import Client, connect, connect_blocking
-from scheduler.store.library import check_library, load_library, read_library
+from scheduler.store.library import check_library, check_primaries, load_library, read_library
 from scheduler.store.views import Views
+from tests.integration.store.conftest import choice_of
 from tests.integration.store.test_library import revised
 
 SHARDS = [f"fleet:{{{tag}}}" for tag in range(6)]
@@ -78,7 +81,7 @@ async def test_a_command_without_a_key_is_asked_of_the_primary_of_a_shard(cluste
             info = await client.ask(primary, "INFO", "server")
             assert info["tcp_port"] == cluster.primary_of(shard).port
             assert len(await client.ask(primary, "TIME")) == 2
-        with pytest.raises(redis.ConnectionError, match="no longer in the cluster"):
+        with pytest.raises(redis.ConnectionError):
             await client.ask("127.0.0.1:1", "TIME")
 
 
@@ -93,11 +96,14 @@ async def test_the_library_is_loaded_on_every_primary_and_goes_back_on_none(clus
         )
         for shard in SHARDS:
             await check_library(client, shard)
+        assert await check_primaries(client) == primaries
         # one that lacks it, beside others that have it
         ask(servers[0], "FUNCTION", "FLUSH")
         with pytest.raises(LibraryMismatch):
             await check_library(client, SHARDS[0])
         name = await client.primary_of(SHARDS[0])
+        with pytest.raises(LibraryMismatch, match=f"{name} lacks fleet1"):
+            await check_primaries(client)
         assert (await load_library(client)).endswith(f"loaded on {name}")
         assert "is there already on" in await load_library(client)
         # one that has a higher revision: none is changed, and it is named
@@ -107,5 +113,29 @@ async def test_the_library_is_loaded_on_every_primary_and_goes_back_on_none(clus
             await load_library(client, replace(read_library()))
         assert ask(servers[1], "FUNCTION", "LIST") == []
         await check_library(client, SHARDS[0])
+        ask(servers[1], "FUNCTION", "LOAD", revised(9_001).code)
+        with pytest.raises(
+            LibraryMismatch, match=r"holds ABI 1 revision \d+, this program needs ABI 1 revision 9000"
+        ):
+            await check_primaries(client, revised(9_000))
         for server in servers:
             ask(server, "FUNCTION", "FLUSH")
+
+
+async def test_a_primary_that_serves_nothing_yet_gets_the_library_too(kind: str) -> None:
+    with (
+        EmbeddedCluster(choice_of(kind), primaries=1) as cluster,
+        EmbeddedCluster(choice_of(kind), primaries=1) as other,
+    ):
+        joining = other.servers[0]
+        ask(joining, "CLUSTER", "FLUSHSLOTS")
+        ask(joining, "CLUSTER", "MEET", "127.0.0.1", cluster.servers[0].port, bus_port(cluster.servers[0]))
+        async with connect(cluster.url) as client:
+            end = time.monotonic() + 10
+            while len(await client.primaries()) < 2:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.05)
+            said = await load_library(client)
+            assert all(f"127.0.0.1:{server.port}" in said for server in (joining, cluster.servers[0]))
+            assert await check_primaries(client) == await client.primaries()
+        assert len(ask(joining, "FUNCTION", "LIST")) == 1

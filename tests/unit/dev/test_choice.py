@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -5,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.dev.choice import ServerChoice, choose_server
+from scheduler.dev.cluster import EmbeddedCluster
+from scheduler.dev.sentinel import EmbeddedSentinel
 from scheduler.dev.server import EmbeddedServer, free_port
 from scheduler.errors import NoServer
 
@@ -29,11 +32,18 @@ def test_a_malformed_redis_url_is_an_error(url: str) -> None:
         choose_server({"REDIS_URL": url})
 
 
-def test_a_running_server_is_used_where_redis_url_names_it(server: EmbeddedServer) -> None:
-    choice, remarks = choose_server({"REDIS_URL": server.url})
-    assert (choice.kind, choice.url, choice.binary, remarks) == ("url", server.url, None, [])
+@pytest.mark.parametrize("kind", ["server", "cluster", "sentinel"])
+def test_what_runs_already_is_used_where_redis_url_names_it(server: EmbeddedServer, kind: str) -> None:
+    with contextlib.ExitStack() as ending:
+        url = server.url
+        if kind == "cluster":
+            url = ending.enter_context(EmbeddedCluster(server.choice)).url
+        elif kind == "sentinel":
+            url = ending.enter_context(EmbeddedSentinel(server.choice, replicas=0)).url
+        choice, remarks = choose_server({"REDIS_URL": url})
+    assert (choice.kind, choice.url, choice.binary, remarks) == ("url", url, None, [])
     assert server.choice.version in choice.describe()
-    assert server.url in choice.describe()
+    assert url in choice.describe()
     with pytest.raises(NoServer, match="nothing to start"):
         EmbeddedServer(choice)
 

@@ -31,7 +31,7 @@ from scheduler.store.cluster import ClusterClient
     ],
 )
 def test_what_an_address_means(
-    url: str, kind: str, tls: bool, hosts: list[tuple[str, int]], service: str, options: dict[str, Any]
+    url: str, kind: str, tls: object, hosts: list[tuple[str, int]], service: str, options: dict[str, Any]
 ) -> None:
     address = read_address(url)
     assert (address.kind, address.tls, list(address.hosts), address.service) == (kind, tls, hosts, service)
