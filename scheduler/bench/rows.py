@@ -20,6 +20,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "i": ("CPU of a placement with more replicas", "scheduler.bench.scaling:run"),
     "j": ("quality of placement, real and simulated", "scheduler.bench.quality:run"),
     "k": ("three times more than can be placed", "scheduler.bench.overload:run"),
+    "l": ("CPU of a placement with more primaries", "scheduler.bench.primaries:run"),
 }
 
 

@@ -21,8 +21,8 @@ from scheduler.store.moves import Move, Queue
 
 log = logging.getLogger("fleet.engine")
 TURN_S = 0.25
-# Jobs of one queue that are moved in a turn, and how many of them at a time.
-MOVED_MAX, AT_ONCE = 16, 8
+# Jobs of one queue that are moved in a round, how many of them at a time, and rounds of one turn.
+MOVED_MAX, AT_ONCE, ROUNDS = 16, 8, 16
 # Moves that were left halfway are due after some seconds: asking for them more often finds nothing.
 DUE_TURNS = 4
 
@@ -64,8 +64,9 @@ class Mover:
             turn += 1
             for shard in self._shards:
                 try:
-                    if shard.mirror.waiting:
-                        await self._relieve(shard)
+                    for _ in range(ROUNDS if shard.mirror.waiting else 0):
+                        if not await self._relieve(shard):
+                            break
                     if turn % DUE_TURNS == 0:
                         await self._end_moves(shard)
                 except FleetError:
@@ -73,9 +74,9 @@ class Mover:
                 except Exception:
                     log.exception("moving_failed")
 
-    async def _relieve(self, shard: Shard) -> None:
-        """Move the first jobs of each queue to where their demand has room."""
-        queues = await shard.functions.queues_read(self._name) or []
+    async def _relieve(self, shard: Shard) -> bool:
+        """Move the first jobs of each queue to where their demand has room; whether more might be moved at once."""
+        queues, more = await shard.functions.queues_read(self._name) or [], False
         for queue in queues:
             request = _request(queue)
             jobs = list(queue.jobs[:MOVED_MAX])
@@ -88,6 +89,8 @@ class Mover:
                     jobs = [job for job, moved in zip(page, done, strict=True) if not moved] + jobs
                     if not all(done):
                         other.took(request.demand, 1 << 30)
+            more = more or (not jobs and queue.count > MOVED_MAX)
+        return more
 
     async def _move(self, shard: Shard, other: Shard, job: JobId, wanted: JobRequest) -> bool:
         """Whether the job need not be tried elsewhere: it is in the other shard, or does not wait any more."""

@@ -370,3 +370,16 @@ async def test_a_move_left_halfway_is_ended_by_another_replica(
     await until(lambda: client.hget(key, "state") == b"claimed", 10)
     await until(lambda: client.hget(f"{home.key}:job:{waiting.job}", "settled") == b"1", 10)
     assert len(held(client)) == 2
+
+
+async def test_many_jobs_that_wait_move_together(engine: Engine, client: redis.Redis) -> None:
+    await register(engine, nodes_in(engine, engine.shards[1], 1)[0], 1)
+    await refresh(engine)
+    assert isinstance(await engine.place(request()), Placement)
+    verdicts = await asyncio.gather(*(engine.place(request(wait_ms=60_000)) for _ in range(200)))
+    assert all(isinstance(verdict, Waiting) for verdict in verdicts)
+    for shard in engine.shards[2:]:
+        await register(engine, nodes_in(engine, shard, 1)[0], 50)
+    began = asyncio.get_running_loop().time()
+    await until(lambda: len(held(client)) == 201 and not any(name[0] == "h" for name in held(client)), 20)
+    print(f"200 jobs moved in {asyncio.get_running_loop().time() - began:.2f} s")
