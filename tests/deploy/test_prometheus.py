@@ -1,4 +1,4 @@
-"""deploy/prometheus and deploy/grafana: promtool takes them, and every name in them is one that a live replica exports."""
+"""deploy/prometheus and deploy/grafana: promtool takes them, and a live replica exports every name in them."""
 
 import json
 import re

@@ -70,11 +70,11 @@ def copy_of(start: Start, primary: EmbeddedServer) -> EmbeddedServer:
 
 
 def info(client: redis.Redis, section: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", client.info(section))
+    return client.info(section)
 
 
 def load(server: EmbeddedServer) -> "subprocess.CompletedProcess[str]":
-    argv = [FLEET, "library", "load", "--redis-url", server.url]
+    argv: list[str | Path] = [FLEET, "library", "load", "--redis-url", server.url]
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
 
 
