@@ -21,9 +21,14 @@ from tests.e2e.conftest import register, wait_until
 LEASES = "fleet:{0}:node:n1:leases"
 _CHECK = {"nginx": "-t", "haproxy": "-c"}
 
+_missing = {name: pytest.mark.skipif(tool(name) is None, reason=f"{name} is not installed") for name in BALANCERS}
 each_balancer = pytest.mark.parametrize(
     "balancer",
-    [pytest.param(n, marks=pytest.mark.skipif(tool(n) is None, reason=f"{n} is not installed")) for n in BALANCERS],
+    [
+        pytest.param("nginx", marks=_missing["nginx"]),
+        # the same again: once for all kinds of servers is enough
+        pytest.param("haproxy", marks=[_missing["haproxy"], pytest.mark.slow]),
+    ],
 )
 
 
@@ -33,7 +38,7 @@ def front(balancer: str, redis_url: str, tmp_path: Path) -> Iterator[Front]:
         yield made
 
 
-@each_balancer
+@pytest.mark.parametrize("balancer", [pytest.param(name, marks=_missing[name]) for name in BALANCERS])
 def test_the_balancer_takes_the_configuration(balancer: str, tmp_path: Path) -> None:
     argv = BALANCERS[balancer](tmp_path, [free_port() for _ in range(4)])
     done = subprocess.run([*argv, _CHECK[balancer]], capture_output=True, text=True, timeout=20, check=False)
