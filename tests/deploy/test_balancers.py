@@ -32,6 +32,11 @@ each_balancer = pytest.mark.parametrize(
 )
 
 
+def direct(job: str) -> dict[str, object]:
+    """A job that nobody starts, with a lease that outlasts the test."""
+    return {"requires": ["a"], "deliver": "direct", "id": job, "ack_ms": 120_000}
+
+
 @pytest.fixture
 def front(balancer: str, redis_url: str, tmp_path: Path) -> Iterator[Front]:
     with running(balancer, redis_url, tmp_path) as made:
@@ -108,7 +113,7 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
             if number == killed_at:
                 front.replicas[0].kill()
             job = f"job-{number}"
-            body = {"requires": ["a"], "deliver": "direct", "id": job}
+            body = direct(job)
             try:
                 return http.post("/v1/jobs", json=body, headers={"idempotency-key": job}).status_code
             except httpx.RemoteProtocolError:
@@ -135,7 +140,7 @@ def test_a_client_may_send_an_id_again_itself(front: Front, client: redis.Redis)
         def place(number: int) -> int:
             if number == killed_at:
                 front.replicas[1].kill()
-            body = {"requires": ["a"], "deliver": "direct", "id": f"job-{number}"}
+            body = direct(f"job-{number}")
             end = time.monotonic() + 10
             while True:
                 try:
@@ -230,7 +235,7 @@ def test_a_rolling_restart_under_steady_load_fails_no_request(
             places.append(sent)
 
     def placed(http: httpx.Client, job: str) -> bool:
-        body = {"requires": ["a"], "deliver": "direct", "id": job}
+        body = direct(job)
         end = time.monotonic() + 5
         while time.monotonic() < end:
             try:

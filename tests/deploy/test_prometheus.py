@@ -13,7 +13,9 @@ import redis
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import place, register
+from scheduler.dev.process import spawn_bound, stop
+from scheduler.dev.server import free_port
+from tests.e2e.conftest import Replicas, place, register, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -107,6 +109,47 @@ def test_the_series_that_the_rules_are_tested_with_have_true_names(http: httpx.C
     # counted by what was answered, so there is none before the first answer
     assert fleet - names <= {"fleet_http_requests_total"}
     assert len(fleet) > 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_prometheus_asks_three_replicas_and_evaluates_every_rule(
+    replicas: Replicas, client: redis.Redis, tmp_path: Path
+) -> None:
+    urls = replicas(3)
+    register(client, "n1", "a")
+    config = (PROMETHEUS / "prometheus.yml").read_text("utf-8").replace("interval: 5s", "interval: 1s")
+    for number, url in enumerate(urls, 1):
+        assert f"replica{number}:8080" in config
+        config = config.replace(f"replica{number}:8080", url.removeprefix("http://"))
+    (tmp_path / "prometheus.yml").write_text(config, "utf-8")
+    shutil.copy(PROMETHEUS / "fleet.rules.yml", tmp_path)
+    port = free_port()
+    ours = {"config.file": "prometheus.yml", "storage.tsdb.path": "data", "web.listen-address": f"127.0.0.1:{port}"}
+    argv = ["prometheus", *(f"--{name}={value}" for name, value in ours.items())]
+    process = spawn_bound(argv, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10) as api:
+
+            def value(expression: str) -> float | None:
+                assert process.poll() is None
+                for url in urls:
+                    assert httpx.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct"}).is_success
+                try:
+                    found = api.get("/query", params={"query": expression}).json()["data"]["result"]
+                except httpx.TransportError:
+                    return None
+                return float(found[0]["value"][1]) if found else None
+
+            wait_until(lambda: value('sum(up{job="fleet"})') == 3, "three replicas are asked", 30)
+            wait_until(lambda: (value("fleet:placements:rate5m") or 0) > 0, "the rules see placements", 20)
+            wait_until(lambda: (value("fleet:claim_seconds:p99_5m") or 0) > 0, "and how long they take", 20)
+            known = [rule for group in api.get("/rules").json()["data"]["groups"] for rule in group["rules"]]
+            assert len(known) == len(list(rules()))
+            assert {rule["health"] for rule in known} <= {"ok", "unknown"}
+            assert [rule["name"] for rule in known if rule.get("state") == "firing"] == []
+    finally:
+        stop([process])
 
 
 def test_grafana_finds_the_source_and_the_dashboard() -> None:
