@@ -107,9 +107,10 @@ def test_both_containers_run_this_version_without_any_privilege() -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert container["env"][0]["valueFrom"]["secretKeyRef"]["name"] in (FOLDER / "settings.yaml").read_text(
-            "utf-8"
-        )
+        secret = container["env"][0]["valueFrom"]["secretKeyRef"]
+        told = (FOLDER / "settings.yaml").read_text("utf-8")
+        assert f"generic {secret['name']} " in told
+        assert f"--from-literal={secret['key']}=" in told
         assert container["envFrom"][0]["configMapRef"]["name"] == manifests()["ConfigMap"]["metadata"]["name"]
 
 

@@ -90,7 +90,8 @@ def test_little_is_open_to_it(unit: str, most: float, installed: Path) -> None:
 
 def test_no_unit_holds_an_address_or_runs_as_root() -> None:
     for unit in UNITS:
-        assert lines(unit, "EnvironmentFile")[0] == "/etc/fleet/fleet.env"
+        node = unit == "fleet-node@.service"
+        assert lines(unit, "EnvironmentFile")[0] == f"/etc/fleet/{'node' if node else 'fleet'}.env"
         assert lines(unit, "DynamicUser") == ["yes"]
         assert lines(unit, "CapabilityBoundingSet") == [""]
         assert lines(unit, "Environment") == []
