@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,11 +146,11 @@ def answers_ping(client: redis.Redis) -> bool:
 
 def test_a_replica_runs_by_its_command_and_its_health_check_sees_it(redis_url: str) -> None:
     service = SERVICES["replica1"]
-    kind, *check = service["healthcheck"]["test"]
-    assert kind == "CMD"
+    kind, program, *check = service["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
     with serving(service["command"], {"REDIS_URL": redis_url}) as (url, process):
-        here = [word.replace("http://127.0.0.1:8080", url) for word in check]
-        assert here != check
+        here = [sys.executable, *(word.replace("http://127.0.0.1:8080", url) for word in check)]
+        assert here[1:] != check
         assert subprocess.run(here, timeout=20, check=False).returncode == 0, shlex.join(here)
         process.terminate()
         grace = int(service["stop_grace_period"].removesuffix("s"))
