@@ -151,3 +151,10 @@ def fresh_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
     yield start
     for running in started:
         running.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have counted for people to read: each record_property("figure", …) on a line of its own."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    for figure in (value for report in reports for name, value in report.user_properties if name == "figure"):
+        terminalreporter.write_line(f"figure: {figure}")
