@@ -146,10 +146,12 @@ class EmbeddedCluster:
 
     def _whole(self) -> bool:
         covered = {_primary_ports(server) for server in self.servers}
+        ports = {server.port for server in self.servers}
         return len(covered) == 1 and all(
             server.running
             and b"cluster_state:ok" in ask(server, "CLUSTER", "INFO")
             and _known(server) == len(self.servers)
+            and _serving_ports(server) == ports
             and _follows(server)
             for server in self.servers
         )
@@ -188,3 +190,8 @@ def _port_of(server: EmbeddedServer, slot: int) -> int:
 
 def _primary_ports(server: EmbeddedServer) -> frozenset[int]:
     return frozenset(port for _, _, port in _slots(server))
+
+
+def _serving_ports(server: EmbeddedServer) -> set[int]:
+    """Where it sends clients, to primaries or their replicas."""
+    return {int(node[1]) for _, _, *nodes in ask(server, "CLUSTER", "SLOTS") for node in nodes}

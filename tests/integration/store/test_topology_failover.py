@@ -1,10 +1,13 @@
 """A primary is lost, or changes place with its replica, while clients call: they find the new one by themselves."""
 
 import asyncio
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 import redis
@@ -52,8 +55,12 @@ async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
         await asyncio.sleep(0.01)
 
 
+def info(server: EmbeddedServer) -> dict[str, Any]:
+    return cast("dict[str, Any]", ask(server, "INFO", "replication"))
+
+
 def role(server: EmbeddedServer) -> str:
-    return str(ask(server, "INFO", "replication")["role"])
+    return str(info(server)["role"])
 
 
 def report(name: str, lost: float, promoted: float, seen: Seen) -> None:
@@ -100,7 +107,7 @@ async def test_clients_follow_a_primary_of_a_cluster_that_changes_place_with_its
     cluster: EmbeddedCluster,
 ) -> None:
     before = await asyncio.to_thread(cluster.primary_of, KEY)
-    replica = next(s for s in cluster.servers if ask(s, "INFO", "replication").get("master_port") == before.port)
+    replica = next(s for s in cluster.servers if info(s).get("master_port") == before.port)
     client, seen, stopping = connect(cluster.url), Seen(), asyncio.Event()
     tasks = [asyncio.create_task(calling(client, seen, stopping)) for _ in range(CALLERS)]
     await until(lambda: len(seen.answered) > 100)
@@ -139,6 +146,38 @@ async def test_clients_find_the_replica_that_took_over_from_a_killed_primary_und
     stopping.set()
     await asyncio.gather(*tasks)
     await client.aclose()
+
+
+@pytest.mark.parametrize("name", ["cluster", "sentinel"])
+async def test_clients_leave_a_primary_that_has_gone_silent(
+    name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It keeps its connections and takes new ones: only the time limit of a call tells."""
+    with (
+        EmbeddedCluster(choice_of(kind), replicas=1)
+        if name == "cluster"
+        else EmbeddedSentinel(choice_of(kind)) as running
+    ):
+        lost = running.primary_of(KEY) if isinstance(running, EmbeddedCluster) else running.primary()
+        heir = next(server for server in running.servers if info(server).get("master_port") == lost.port)
+        client, seen, stopping = connect(running.url, timeout_ms=500), Seen(), asyncio.Event()
+        tasks = [asyncio.create_task(calling(client, seen, stopping)) for _ in range(CALLERS)]
+        await until(lambda: len(seen.answered) > 100)
+        at = time.monotonic()
+        os.kill(lost.pid, signal.SIGSTOP)
+        try:
+            await asyncio.to_thread(wait_until, lambda: role(heir) == "master", "it leads", 20)
+            promoted = time.monotonic()
+            await until(lambda: seen.answered[-1] > promoted)
+        finally:
+            os.kill(lost.pid, signal.SIGCONT)
+        with capsys.disabled():
+            report(f"\n{name} with a silent primary, {kind}", at, promoted, seen)
+        # one call to it may have just begun, and under Sentinel one more to learn of the new one
+        assert seen.first_after(at + 0.2) < promoted + PATIENCE_S + 2 * 0.5
+        stopping.set()
+        await asyncio.gather(*tasks)
+        await client.aclose()
 
 
 async def test_a_primary_that_has_become_a_replica_is_left_at_its_first_refusal(sentinel: EmbeddedSentinel) -> None:
