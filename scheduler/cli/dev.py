@@ -18,6 +18,7 @@ from scheduler.dev.load import Tally, run_load, wait_nodes, wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, choose_server
 from scheduler.errors import BadInput, ServerUnavailable
+from scheduler.store.address import read_address
 from scheduler.store.client import connect
 from scheduler.store.library import load_library
 
@@ -71,6 +72,15 @@ def _line(tally: Tally, before: int, seconds: float) -> str:
         f"[bold green]{rate:6.0f}[/] placements/s   p50 {middle:5.1f} ms   placed {tally.placed:,}   "
         f"refused: {refused}{f' (mostly {reasons})' if reasons else ''}   failed {tally.failed}"
     )
+
+
+def _cli_line(url: str) -> str:
+    """What an operator types to look inside; redis-cli knows no addresses of clusters and sentinels."""
+    address = read_address(url)
+    if address.kind == "server":
+        return "redis-cli -u $REDIS_URL"
+    host, port = address.hosts[0]
+    return f"redis-cli -c -h {host} -p {port}" if address.kind == "cluster" else "redis-cli -h <the primary>"
 
 
 def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> None:
@@ -142,7 +152,7 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
             server = ending.enter_context(EmbeddedServer(choice))
             url, cli_line = server.url, server.cli_line
         else:
-            url, cli_line = choice.url, "redis-cli -u $REDIS_URL"
+            url, cli_line = choice.url, _cli_line(choice.url)
         settings = settings_with(url)
         asyncio.run(_load_library(url))
         ending.callback(stop, children)

@@ -245,7 +245,10 @@ class Views:
 
     async def now_ms(self) -> int:
         """The server's wall clock."""
-        ((seconds, _),) = await self._pipeline([("TIME",)])
+        try:
+            seconds, _ = await self._client.ask(await self._client.primary_of(self._shard), "TIME")
+        except (TimeoutError, RedisError, OSError) as error:
+            raise ServerUnavailable(f"Redis does not answer: {error}") from error
         return int(seconds) * 1000
 
     async def configuration(self) -> tuple[int, Configuration]:
