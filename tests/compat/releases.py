@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.dev.process import spawn_bound
-from scheduler.store.library import Library, read_library
 
 ROOT = Path(__file__).parents[2]
 WHEEL = Path(__file__).with_name("fleet_scheduler-0.1.0-py3-none-any.whl")
 _MAIN = "from scheduler.cli.main import main; main()"
-_NUMBERS = re.compile(r"^(local ABI, REVISION = \d+, )(\d+)$", re.MULTILINE)
+_NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,18 @@ class Release:
     """A folder with the package `scheduler` of one release."""
 
     folder: Path
-    library: Library
+    lua: Path
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """ABI and revision of its library, which today's code could not join."""
+        found = _NUMBERS.search((self.lua / "prelude.lua").read_text("utf-8"))
+        assert found
+        return int(found[1]), int(found[2])
+
+    @property
+    def revision(self) -> int:
+        return self.numbers[1]
 
     @property
     def environ(self) -> dict[str, str]:
@@ -51,18 +61,17 @@ class Release:
 def previous(folder: Path) -> Release:
     """The release of the wheel."""
     zipfile.ZipFile(WHEEL).extractall(folder)
-    return Release(folder, read_library(folder / "scheduler" / "_lua"))
+    return Release(folder, folder / "scheduler" / "_lua")
 
 
 def todays(folder: Path, before: Release) -> Release:
     """This source tree; with its revision raised, in a copy, while it is still that of the release before."""
-    library = read_library()
-    if library.revision > before.library.revision:
-        return Release(ROOT, library)
+    here = Release(ROOT, ROOT / "lua")
+    if here.revision > before.revision:
+        return here
     for name in ("scheduler", "lua"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     prelude = folder / "lua" / "prelude.lua"
-    text, raised = _NUMBERS.subn(rf"\g<1>{before.library.revision + 1}", prelude.read_text("utf-8"))
-    assert raised == 1
-    prelude.write_text(text, "utf-8")
-    return Release(folder, read_library(folder / "lua"))
+    raised = f"local ABI, REVISION = {here.numbers[0]}, {before.revision + 1}"
+    prelude.write_text(_NUMBERS.sub(raised, prelude.read_text("utf-8")), "utf-8")
+    return Release(folder, folder / "lua")
