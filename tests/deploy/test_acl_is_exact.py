@@ -40,9 +40,15 @@ BESIDE = {
         "CLUSTER KEYSLOT x",
     ],
     "replica": ["PING", "REPLCONF ack 1", "PSYNC ? -1"],
+    # as the documentation of Sentinel lists them
+    "sentinel": [
+        "MULTI", "EXEC", "PING", "INFO", "ROLE", "SLAVEOF NO ONE", "PUBLISH __sentinel__:hello x",
+        "SUBSCRIBE __sentinel__:hello", "CONFIG REWRITE", "CLIENT SETNAME x", "CLIENT KILL TYPE normal",
+        "SCRIPT KILL",
+    ],
 }  # fmt: skip
 # What a rule that only takes away must keep from every role.
-NEVER = ["CLIENT KILL ID 1", "CLIENT PAUSE 1"]
+NEVER = ["CLIENT PAUSE 1"]
 # A default of the servers that their configuration could change.
 KEPT = {"resetchannels"}
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from redis.asyncio.cluster import RedisCluster
 from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import Prefer, free_port
-from tests.deploy.roles import KINDS, P, Secured, password, secured
+from tests.deploy.roles import KINDS, P, Secured, password, raw_client, secured
 from tests.e2e.conftest import FLEET, wait_until
 
 README = Path(__file__).parents[2] / "README.md"
@@ -243,13 +244,35 @@ async def test_a_role_reaches_a_redis_cluster(kind: Prefer, role: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_server_follows_on_the_password_of_a_replica(kind: Prefer, tmp_path: Path) -> None:
+def test_a_follower_is_promoted_by_a_sentinel_on_the_passwords_of_their_roles(kind: Prefer, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("primary", "follower")]
     for folder in folders:
         folder.mkdir()
     auth = ("--masteruser", "replica", "--masterauth", password("replica"))
-    with secured(kind, folders[0]) as primary, secured(kind, folders[1], *auth) as follower:
+    with secured(kind, folders[0], *auth) as primary, secured(kind, folders[1], *auth) as follower:
         primary.ask("HSET", P, "epoch", "x")
         follower.ask("REPLICAOF", "127.0.0.1", primary.server.port)
         wait_until(lambda: follower.ask("HGET", P, "epoch") == b"x", "it follows", 20)
-        assert primary.denials() == []
+        port, conf = free_port(), tmp_path / "sentinel.conf"
+        name = f"monitor m 127.0.0.1 {primary.server.port} 1"
+        rest = ["auth-user m sentinel", f"auth-pass m {password('sentinel')}", "down-after-milliseconds m 1000"]
+        lines = [f"sentinel {line}\n" for line in (name, *rest)]
+        conf.write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n{''.join(lines)}", "ascii")
+        argv = [primary.server.choice.binary or "", conf, "--sentinel"]
+        watching = spawn_bound(argv, stdout=subprocess.DEVNULL)
+        try:
+            with raw_client(port, None, None) as sentinel:
+                wait_until(partial(knows_a_replica, sentinel), "the sentinel knows the follower", 30)
+                assert primary.denials() == []
+                primary.server.kill()
+                wait_until(lambda: follower.ask("ROLE")[0] == b"master", "it is promoted", 30)
+        finally:
+            stop([watching])
+        assert follower.denials() == []
+
+
+def knows_a_replica(sentinel: redis.Redis) -> bool:
+    try:
+        return bool(sentinel.execute_command("SENTINEL", "REPLICAS", "m"))
+    except redis.exceptions.ConnectionError:
+        return False
