@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.store.library import source_folder
+from tests.deploy.reach import commands_of
 from tests.deploy.roles import FUNCTIONS, KINDS, USERS, P, Secured, secured
 from tests.deploy.trace import FOLDER, Ran, read_traces
 
@@ -47,6 +49,8 @@ BESIDE = {
         "SCRIPT KILL",
     ],
 }  # fmt: skip
+# A function that does all that another one does.
+INSIDE = {"node_heartbeat": "reap"}
 # What a rule that only takes away must keep from every role.
 NEVER = ["CLIENT PAUSE 1"]
 # A default of the servers that their configuration could change.
@@ -73,7 +77,8 @@ def needed(role: str, ran: Sequence[Ran]) -> list[Command]:
     own = [name for name, roles in FUNCTIONS.items() if role in roles.split()]
     call = "FCALL_RO" if role == "inspector" else "FCALL"
     calls = [[call, f"fleet1_{name}", "1", shard] for name in own for shard in (P, "fleet:{7}")]
-    inside = {one.kind: one.words for one in ran if one.function in own}
+    run = {*own, *(INSIDE[name] for name in own if name in INSIDE)}
+    inside = {one.kind: one.words for one in ran if one.function in run}
     return [*calls, *map(shlex.split, BESIDE[role]), *inside.values()]
 
 
@@ -116,6 +121,16 @@ def too_many(server: Secured, rules: Sequence[str], commands: Sequence[Command])
             if len(denied(server, "probe", never)) == len(never) and not denied(server, "probe", commands):
                 found.append(f"{rule} -> {less or 'nothing'}")
     return found, tried
+
+
+@pytest.mark.parametrize("role", ["scheduler", "node"])
+def test_no_way_through_the_functions_ends_at_a_command_that_is_not_allowed(role: str) -> None:
+    """By the source: a heartbeat that reaps goes where no test of a heartbeat goes."""
+    reached = commands_of(source_folder())
+    assert len(reached["node_heartbeat"]) > 20
+    needed = set().union(*(reached[name] for name, roles in FUNCTIONS.items() if role in roles.split()))
+    allowed = set(re.findall(r"(?<=\+)[a-z]+(?=[ )]|$)", " ".join(rules_of(role))))
+    assert needed - allowed == set()
 
 
 # one test, for the suite that it watches is run once
