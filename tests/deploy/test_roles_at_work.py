@@ -55,6 +55,7 @@ def ended(http: httpx.Client, job: str) -> str:
     return str(http.get(f"/v1/jobs/{job}?wait_ms=10000").json()["job"]["state"])
 
 
+@pytest.mark.slow
 def test_a_replica_and_a_node_live_on_the_passwords_of_their_roles(secure: Secured, fleet: Start) -> None:
     port = free_port()
     fleet("serve", "--redis-url", secure.url("scheduler"), "--port", str(port))
@@ -243,6 +244,7 @@ async def test_a_role_reaches_a_redis_cluster(kind: Prefer, role: str, tmp_path:
         assert secure.denials() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_follower_is_promoted_by_a_sentinel_on_the_passwords_of_their_roles(kind: Prefer, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("primary", "follower")]
