@@ -28,12 +28,17 @@ KINDS = tuple(kind for kind in _BOTH if kind == os.environ.get("FLEET_TEST_SERVE
 # Which roles may call each function; an inspector by FCALL_RO alone.
 FUNCTIONS = {
     "explain": "scheduler inspector",
+    "hold_drop": "scheduler",
     "job_cancel": "scheduler",
     "job_claim": "scheduler",
     "job_finish": "scheduler node",
+    "job_move": "scheduler",
+    "job_return": "scheduler",
+    "job_settle": "scheduler",
     "job_start": "scheduler node",
     "library_read": "scheduler inspector",
     "mirror_read": "scheduler",
+    "moves_due": "scheduler",
     "node_heartbeat": "scheduler node",
     "node_mark": "scheduler node",
     "node_register": "scheduler node",
@@ -41,7 +46,11 @@ FUNCTIONS = {
     "pool_put": "scheduler",
     "pool_remove": "scheduler",
     "pools_apply": "scheduler",
+    "queues_read": "scheduler",
     "reap": "scheduler",
+    "shard_find": "scheduler node inspector",
+    "shard_freeze": "scheduler",
+    "shard_init": "scheduler",
 }
 
 
