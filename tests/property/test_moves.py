@@ -1,0 +1,301 @@
+"""Jobs move between shards while everybody may stop, and every call may come late or twice: none is lost or doubled."""
+
+import os
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tests.lua.keyspace import _read
+from tests.property.moving import (
+    TAGS,
+    Actor,
+    Answer,
+    Call,
+    canceller_of,
+    client_of,
+    ender_of,
+    execute,
+    home,
+    mover_of,
+    nodes_of,
+    prefix,
+)
+
+JOBS = tuple(f"acme:j{number}" for number in range(4))
+SLOTS = {"0": 1, "1": 1, "2": 2}
+FAR_MS = 3_000_000
+# a hold lapses, a move is due, a claim was not acknowledged, a job waited too long, a settled move is looked after
+JUMPS_MS = (500, 2_100, 2_600, 10_500, 61_000, 600_500)
+CALLS_MAX = 400
+
+tag = st.sampled_from(TAGS)
+job = st.sampled_from(JOBS)
+picked = st.integers(0, 10_000)
+Keys = dict[str, dict[str, Any]]
+
+
+class Moves(RuleBasedStateMachine):
+    """Three shards, who works on them, and what they were told."""
+
+    client: redis.Redis
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client.flushall()
+        self.actors: list[tuple[Actor, Call, str | None]] = []
+        self.mail: list[Call] = []
+        self.delivered: list[tuple[str, str, str]] = []
+        self.fences: dict[str, int] = {}
+        self.acknowledged: set[str] = set()
+        self.ended: set[str] = set()
+        self.number = 0
+        self.marked: dict[str, set[str]] = {}
+        self.keys: Keys = {}
+
+    @initialize()
+    def divide(self) -> None:
+        for each in TAGS:
+            self.fcall(each, "shard_init", " ".join(TAGS))
+        for each in TAGS:
+            self.register(each)
+
+    # who works, and what may come between two of their calls
+
+    def fcall(self, where: str, name: str, *args: str | int | bytes) -> Answer:
+        return execute(self.client, Call(where, name, args))
+
+    def begin(self, actor: Actor, about: str | None = None) -> None:
+        self.actors.append((actor, next(actor), about))
+        if len(self.actors) > 6:
+            self.actors.pop(0)
+
+    @rule(job=job, order=st.permutations(TAGS), waits=st.booleans())
+    def client_begins(self, job: str, order: tuple[str, ...], waits: bool) -> None:
+        self.number += 1
+        order = tuple(order) if self.number % 2 else (home(job), *(each for each in order if each != home(job)))
+        self.begin(client_of(job, order, f"c{self.number}", waits=waits), job)
+
+    @rule(job=job, ways=st.permutations(TAGS))
+    def mover_begins(self, job: str, ways: tuple[str, ...]) -> None:
+        self.number += 1
+        held = [each for each in TAGS if self.keys.get(each, {}).get(f"job:{job}", {}).get("state") == "pending"]
+        shard = held[0] if held else ways[0]
+        self.begin(mover_of(shard, next(each for each in ways if each != shard), job, f"m{self.number}"))
+
+    @rule(tag=tag)
+    def ender_begins(self, tag: str) -> None:
+        self.begin(ender_of(tag))
+
+    @rule(job=job)
+    def canceller_begins(self, job: str) -> None:
+        self.begin(canceller_of(job))
+
+    def advance_actor(self, at: int) -> None:
+        actor, call, about = self.actors.pop(at)
+        answer = execute(self.client, call)
+        self.mail.append(call)
+        try:
+            self.actors.insert(at, (actor, actor.send(answer), about))
+        except StopIteration as end:
+            if about and end.value and end.value[0] in {"placed", "exists", "waiting"}:
+                self.acknowledged.add(about)
+
+    @rule(number=picked, count=st.integers(1, 6))
+    def actor_goes_on(self, number: int, count: int) -> None:
+        for _ in range(count):
+            if not self.actors:
+                return
+            at = number % len(self.actors)
+            before = len(self.actors)
+            self.advance_actor(at)
+            self.look()
+            if len(self.actors) < before:
+                return
+
+    @rule(number=picked)
+    def actor_stops_with_its_call_under_way(self, number: int) -> None:
+        if self.actors:
+            self.mail.append(self.actors.pop(number % len(self.actors))[1])
+
+    @rule(number=picked)
+    def call_comes_late_or_twice(self, number: int) -> None:
+        if self.mail:
+            execute(self.client, self.mail[number % len(self.mail)])
+
+    # what the nodes do, and time
+
+    @rule(tag=tag)
+    def register(self, tag: str) -> None:
+        for node in nodes_of(tag, 1):
+            self.fcall(tag, "node_register", node, "endpoint", "http://n", "slots", SLOTS[tag], "capabilities", "gpu",
+                       "ttl_ms", 3_600_000)  # fmt: skip
+
+    @rule(tag=tag)
+    def node_is_lost(self, tag: str) -> None:
+        self.client.zadd(f"{prefix(tag)}:nodes", {nodes_of(tag, 1)[0]: 1}, xx=True)
+        self.fcall(tag, "reap")
+
+    @rule(tag=tag, mark=st.sampled_from(("cordon", "uncordon")))
+    def node_is_marked(self, tag: str, mark: str) -> None:
+        self.fcall(tag, "node_mark", nodes_of(tag, 1)[0], mark)
+
+    @rule(number=picked, start=st.booleans(), outcome=st.sampled_from(("", "succeeded", "failed", "released")))
+    def node_works(self, number: int, start: bool, outcome: str) -> None:
+        """With any fence that was ever delivered; only that of the one live lease may bring anything about."""
+        if not self.delivered:
+            return
+        where, job, fence = self.delivered[-1 - number % len(self.delivered)]
+        if start and self.fcall(where, "job_start", job, fence)[0] == "running":
+            assert int(fence) == self.fences[job]
+        if outcome and self.fcall(where, "job_finish", job, fence, outcome)[0] == "finished":
+            assert int(fence) == self.fences[job]
+
+    @rule(tag=tag, ms=st.sampled_from(JUMPS_MS))
+    def time_passes(self, tag: str, ms: int) -> None:
+        self.client.hincrby(prefix(tag), "clock", ms)
+        deadlines: Any = self.client.zrange(f"{prefix(tag)}:nodes", 0, -1)
+        lost: Any = self.client.zrange(f"{prefix(tag)}:lost", 0, -1)
+        for node in set(deadlines) - set(lost):
+            self.client.zincrby(f"{prefix(tag)}:nodes", ms, node)
+
+    @rule(tag=tag)
+    def reap(self, tag: str) -> None:
+        self.fcall(tag, "reap")
+
+    @rule(tag=tag)
+    def pools_change(self, tag: str) -> None:
+        self.number += 1
+        if tag == TAGS[0]:
+            self.fcall(tag, "pool_put", "all", f'{{"selector":{{"all":true}},"priority":{self.number % 1000}}}')
+        else:
+            self.fcall(tag, "pools_apply", "0", '{"pools":{"all":{"selector":{"all":true}}}}', self.number)
+
+    # what must hold
+
+    @invariant()
+    def look(self) -> None:
+        self.keys = {each: self._dump(each) for each in TAGS}
+        for each in JOBS:
+            self.job_is_in_one_place(each)
+        for each in TAGS:
+            self.books_agree(self.keys[each])
+
+    def _dump(self, where: str) -> dict[str, Any]:
+        at = prefix(where)
+        names: Any = self.client.keys(f"{at.replace('{', '[{]').replace('}', '[}]')}:*")
+        kept = ("job:", "hold:", "node:", "queue:", "leases", "pending", "moved", "waiting", "free", "orphan")
+        found = {name.decode().removeprefix(f"{at}:"): name for name in names}
+        return {name: _read(self.client, key, mask=False) for name, key in found.items() if name.startswith(kept)}
+
+    def job_is_in_one_place(self, job: str) -> None:
+        held = {each: self.keys[each][f"job:{job}"] for each in TAGS if f"job:{job}" in self.keys[each]}
+        here = [each for each, found in held.items() if found["state"] != "moved"]
+        # one that waits leaves its shard when it moves, and what it needs stays there until it is known to be elsewhere
+        on_its_way = [each for each, found in held.items() if found["state"] == "moved" and "demand" in found]
+        assert len(here) <= 1, (job, held)
+        if job in self.acknowledged:
+            assert here or on_its_way, (job, held)
+        for each in here:
+            found = held[each]
+            if found["state"] in {"claimed", "running"}:
+                fence = int(found["fence"])
+                assert fence >= self.fences.get(job, 0)
+                assert job not in self.ended
+                if fence > self.fences.get(job, 0):
+                    self.fences[job] = fence
+                    self.delivered.append((each, job, found["fence"]))
+            elif found["state"] == "pending":
+                assert job not in self.ended
+            else:
+                self.ended.add(job)
+
+    def books_agree(self, keys: dict[str, Any]) -> None:
+        jobs = {name[4:]: found for name, found in keys.items() if name.startswith("job:")}
+        queued = [member for name, members in keys.items() if name.startswith("queue:") for member in members]
+        pending = {name for name, found in jobs.items() if found["state"] == "pending"}
+        assert sorted(queued) == sorted(pending) == sorted(keys.get("pending", ()))
+        assert bool(queued) == ("waiting" in keys)
+        moved = {name for name, found in jobs.items() if found["state"] == "moved"}
+        unsettled = {name for name in moved if "settled" not in jobs[name]}
+        assert unsettled <= set(keys.get("moved", ()))
+        leased = {name for name, found in jobs.items() if found["state"] in {"claimed", "running"}}
+        held = {name[5:] for name, found in keys.items() if name.startswith("hold:") and self.holds(found)}
+        assert set(keys.get("leases", ())) == leased | held
+        for name, found in keys.items():
+            if name.startswith("node:") and name.count(":") == 1:
+                used = set(keys.get(f"{name}:leases", ()))
+                lingering = set(keys.get(f"{name}:ending", ()))
+                own = {each for each in leased if jobs[each]["node"] == name[5:] and jobs[each]["incarnation"] == found["incarnation"]}
+                assert own <= used
+                assert used - own - lingering <= held
+                assert len(used) <= int(found["slots"])
+                able = found["state"] == "ready" and "quarantined_until_ms" not in found and len(used) < int(found["slots"])
+                assert (name[5:] in keys.get("free", ())) == able
+                if found["state"] == "cordoned":
+                    gained = {(each, jobs[each]["fence"]) for each in own} - self.marked.get(name, set())
+                    assert not gained or name not in self.marked, gained
+                if found["state"] == "cordoned":
+                    self.marked.setdefault(name, {(each, jobs[each]["fence"]) for each in own})
+                else:
+                    self.marked.pop(name, None)
+
+    @staticmethod
+    def holds(found: Any) -> bool:
+        return bool(found)
+
+    # when all have stopped
+
+    def teardown(self) -> None:
+        if not self.keys:
+            return
+        self.actors.clear()
+        for _ in range(6):
+            for each in TAGS:
+                self.time_passes(each, 3_000)
+                self.reap(each)
+                self.finished(ender_of(each))
+                self.look()
+        for each in TAGS:
+            keys = self.keys[each]
+            held = [name for name, found in keys.items() if name.startswith("hold:") and self.holds(found)]
+            assert not held
+            unsettled = [name for name, found in keys.items() if name.startswith("job:") and found["state"] == "moved"
+                         and "settled" not in found]  # fmt: skip
+            assert not unsettled
+        for each in JOBS:
+            known = any(f"job:{each}" in self.keys[where] and self.keys[where][f"job:{each}"]["state"] != "moved"
+                        for where in TAGS)  # fmt: skip
+            answer = self.finished(client_of(each, (home(each), *TAGS), f"last{each[-1]}", waits=True))
+            # a retry finds the job that is there, and none other
+            assert answer is not None, each
+            assert answer[0] == "exists" if known else answer[0] in {"placed", "waiting"}, (each, answer)
+            assert known or each not in self.acknowledged
+        self.look()
+
+    def finished(self, actor: Actor) -> Answer | None:
+        """What becomes of it when nothing comes between its calls."""
+        call = next(actor)
+        for _ in range(CALLS_MAX):
+            try:
+                call = actor.send(execute(self.client, call))
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+        raise AssertionError("goes from shard to shard for ever")
+
+
+@pytest.mark.timeout(400)  # a failure takes its time to be made small
+def test_no_job_is_lost_or_doubled_whatever_comes_in_between(client: redis.Redis) -> None:
+    run_state_machine_as_test(
+        type("Here", (Moves,), {"client": client}),
+        settings=settings(
+            max_examples=int(os.environ.get("FLEET_MOVES_EXAMPLES", "40")),
+            stateful_step_count=60,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
