@@ -25,8 +25,8 @@ from tests.property.moving import (
     prefix,
 )
 
-JOBS = tuple(f"acme:j{number}" for number in range(4))
-SLOTS = {"0": 1, "1": 1, "2": 2}
+JOBS = ("acme:j0", "acme:j1")
+SLOTS = 1
 FAR_MS = 3_000_000
 # a hold lapses, a move is due, a claim was not acknowledged, a job waited too long, a settled move is looked after
 JUMPS_MS = (500, 2_100, 2_600, 10_500, 61_000, 600_500)
@@ -117,6 +117,18 @@ class Moves(RuleBasedStateMachine):
                 return
 
     @rule(number=picked)
+    def actor_ends(self, number: int) -> None:
+        if self.actors:
+            at = number % len(self.actors)
+            count = len(self.actors)
+            for _ in range(CALLS_MAX):
+                if len(self.actors) < count:
+                    return
+                self.advance_actor(at)
+                self.look()
+            raise AssertionError("goes from shard to shard for ever")
+
+    @rule(number=picked)
     def actor_stops_with_its_call_under_way(self, number: int) -> None:
         if self.actors:
             self.mail.append(self.actors.pop(number % len(self.actors))[1])
@@ -131,8 +143,13 @@ class Moves(RuleBasedStateMachine):
     @rule(tag=tag)
     def register(self, tag: str) -> None:
         for node in nodes_of(tag, 1):
-            self.fcall(tag, "node_register", node, "endpoint", "http://n", "slots", SLOTS[tag], "capabilities", "gpu",
+            self.fcall(tag, "node_register", node, "endpoint", "http://n", "slots", SLOTS, "capabilities", "gpu",
                        "ttl_ms", 3_600_000)  # fmt: skip
+
+    @rule(tag=tag)
+    def node_works_no_more_for_a_while(self, tag: str) -> None:
+        self.node_is_lost(tag)
+        self.register(tag)
 
     @rule(tag=tag)
     def node_is_lost(self, tag: str) -> None:
@@ -162,8 +179,9 @@ class Moves(RuleBasedStateMachine):
         for node in set(deadlines) - set(lost):
             self.client.zincrby(f"{prefix(tag)}:nodes", ms, node)
 
-    @rule(tag=tag)
-    def reap(self, tag: str) -> None:
+    @rule(tag=tag, ms=st.sampled_from(JUMPS_MS))
+    def reap(self, tag: str, ms: int) -> None:
+        self.time_passes(tag, ms)
         self.fcall(tag, "reap")
 
     @rule(tag=tag)
@@ -255,8 +273,7 @@ class Moves(RuleBasedStateMachine):
         self.actors.clear()
         for _ in range(6):
             for each in TAGS:
-                self.time_passes(each, 3_000)
-                self.reap(each)
+                self.reap(each, 3_000)
                 self.finished(ender_of(each))
                 self.look()
         for each in TAGS:
