@@ -25,6 +25,7 @@ class Call(NamedTuple):
     args: tuple[str | int | bytes, ...]
 
 
+Keys = dict[str, dict[str, Any]]
 Actor = Generator[Call, Answer, Answer | None]
 
 
@@ -39,6 +40,40 @@ def home(job: str) -> str:
 def nodes_of(tag: str, count: int) -> list[str]:
     found = [name for name in (f"n{number}" for number in range(100)) if home_tag(TAGS, name) == tag]
     return found[:count]
+
+
+def _reading(name: str) -> tuple[str, ...]:
+    """The command that reads a key of this name; nothing for one that is of no interest here."""
+    if name.startswith("hold:"):
+        return ("GET",)
+    if name.startswith("job:") or name == "waiting" or name.endswith(":ending"):
+        return ("HGETALL",)
+    if name.startswith("queue:") or name in {"leases", "pending", "moved"} or name.endswith(":leases"):
+        return ("ZRANGE", "0", "-1")
+    if name.startswith("node:") and name.count(":") == 1:
+        return ("HGETALL",)
+    return ("SMEMBERS",) if name == "free" else ()
+
+
+def read_all(client: redis.Redis) -> Keys:
+    """Of each shard what tells of jobs, holds and slots, in two round trips."""
+    names: Any = client.keys("fleet:*")
+    found: Keys = {tag: {} for tag in TAGS}
+    asked = []
+    pipeline = client.pipeline(transaction=False)
+    for key in names:
+        tag, _, name = key.decode().removeprefix("fleet:{").partition("}:")
+        if words := _reading(name):
+            asked.append((tag, name))
+            pipeline.execute_command(words[0], key, *words[1:])
+    for (tag, name), value in zip(asked, pipeline.execute(), strict=True):
+        if isinstance(value, dict):
+            found[tag][name] = {field.decode(): held.decode() for field, held in value.items()}
+        elif isinstance(value, bytes):
+            found[tag][name] = value.decode()
+        else:
+            found[tag][name] = {member.decode() for member in value}
+    return found
 
 
 def _claim(tag: str, job: str, **fields: Any) -> Call:

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.lua.keyspace import _read
 from tests.property.moving import (
     TAGS,
     Actor,
     Answer,
     Call,
+    Keys,
     canceller_of,
     client_of,
     ender_of,
@@ -23,6 +23,7 @@ from tests.property.moving import (
     mover_of,
     nodes_of,
     prefix,
+    read_all,
 )
 
 JOBS = ("acme:j0", "acme:j1")
@@ -35,7 +36,6 @@ CALLS_MAX = 400
 tag = st.sampled_from(TAGS)
 job = st.sampled_from(JOBS)
 picked = st.integers(0, 10_000)
-Keys = dict[str, dict[str, Any]]
 
 
 class Moves(RuleBasedStateMachine):
@@ -53,15 +53,34 @@ class Moves(RuleBasedStateMachine):
         self.acknowledged: set[str] = set()
         self.ended: set[str] = set()
         self.number = 0
+        self.with_nodes = TAGS
         self.marked: dict[str, set[str]] = {}
         self.keys: Keys = {}
 
-    @initialize()
-    def divide(self) -> None:
+    @initialize(
+        with_nodes=st.sampled_from((("0", "1"), ("1", "2"), TAGS)),
+        starts=st.tuples(*[st.sampled_from(("", "waits", "waits away"))] * len(JOBS)),
+    )
+    def divide(self, with_nodes: tuple[str, ...], starts: tuple[str, ...]) -> None:
+        """Jobs may wait to begin with, in the shard of their id or, for they lost a node there, in another one."""
+        self.with_nodes = with_nodes
         for each in TAGS:
             self.fcall(each, "shard_init", " ".join(TAGS))
-        for each in TAGS:
-            self.register(each)
+        waiting = set()
+        for job, start in zip(JOBS, starts, strict=True):
+            away = next(each for each in with_nodes if each != home(job))
+            if start == "waits away":
+                self.register(away)
+            if start:
+                self.finished(client_of(job, (home(job), away), f"first{job[-1]}", waits=True))
+                self.acknowledged.add(job)
+                self.look()
+                self.node_is_lost(away)
+                waiting.add(away if start == "waits away" else home(job))
+        self.look()
+        for each in with_nodes:
+            if each not in waiting:
+                self.register(each)
 
     # who works, and what may come between two of their calls
 
@@ -79,12 +98,16 @@ class Moves(RuleBasedStateMachine):
         order = tuple(order) if self.number % 2 else (home(job), *(each for each in order if each != home(job)))
         self.begin(client_of(job, order, f"c{self.number}", waits=waits), job)
 
-    @rule(job=job, ways=st.permutations(TAGS))
-    def mover_begins(self, job: str, ways: tuple[str, ...]) -> None:
+    @rule(number=picked)
+    def mover_begins(self, number: int) -> None:
+        """Of a job that waits, if there is one; to a shard that has a free node, if there is one."""
         self.number += 1
-        held = [each for each in TAGS if self.keys.get(each, {}).get(f"job:{job}", {}).get("state") == "pending"]
-        shard = held[0] if held else ways[0]
-        self.begin(mover_of(shard, next(each for each in ways if each != shard), job, f"m{self.number}"))
+        waits = [(each, name[4:]) for each in TAGS for name, found in self.keys[each].items()
+                 if name.startswith("job:") and found["state"] == "pending"]  # fmt: skip
+        shard, job = waits[number % len(waits)] if waits else (TAGS[number % 3], JOBS[number % 2])
+        others = [each for each in self.with_nodes if each != shard]
+        roomy = [each for each in others if "free" in self.keys[each]] or others
+        self.begin(mover_of(shard, roomy[number % len(roomy)], job, f"m{self.number}"))
 
     @rule(tag=tag)
     def ender_begins(self, tag: str) -> None:
@@ -140,9 +163,15 @@ class Moves(RuleBasedStateMachine):
 
     # what the nodes do, and time
 
+    @rule(number=picked, ms=st.sampled_from((2_100, 2_600)))
+    def hold_lapses(self, number: int, ms: int) -> None:
+        holding = [each for each in TAGS if any(name.startswith("hold:") and found for name, found in self.keys[each].items())]
+        if holding:
+            self.reap(holding[number % len(holding)], ms)
+
     @rule(tag=tag)
     def register(self, tag: str) -> None:
-        for node in nodes_of(tag, 1):
+        for node in nodes_of(tag, 1) if tag in self.with_nodes else ():
             self.fcall(tag, "node_register", node, "endpoint", "http://n", "slots", SLOTS, "capabilities", "gpu",
                        "ttl_ms", 3_600_000)  # fmt: skip
 
@@ -196,18 +225,11 @@ class Moves(RuleBasedStateMachine):
 
     @invariant()
     def look(self) -> None:
-        self.keys = {each: self._dump(each) for each in TAGS}
+        self.keys = read_all(self.client)
         for each in JOBS:
             self.job_is_in_one_place(each)
         for each in TAGS:
             self.books_agree(self.keys[each])
-
-    def _dump(self, where: str) -> dict[str, Any]:
-        at = prefix(where)
-        names: Any = self.client.keys(f"{at.replace('{', '[{]').replace('}', '[}]')}:*")
-        kept = ("job:", "hold:", "node:", "queue:", "leases", "pending", "moved", "waiting", "free", "orphan")
-        found = {name.decode().removeprefix(f"{at}:"): name for name in names}
-        return {name: _read(self.client, key, mask=False) for name, key in found.items() if name.startswith(kept)}
 
     def job_is_in_one_place(self, job: str) -> None:
         held = {each: self.keys[each][f"job:{job}"] for each in TAGS if f"job:{job}" in self.keys[each]}
