@@ -7,7 +7,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.property.moving import (
     TAGS,
@@ -32,11 +32,17 @@ FAR_MS = 3_000_000
 # a hold lapses, a move is due, a claim was not acknowledged, a job waited too long, a settled move is looked after
 JUMPS_MS = (500, 2_100, 2_600, 10_500, 61_000, 600_500)
 CALLS_MAX = 400
-STEPS_MAX = 80
+BURSTS_MAX = 20
 
 tag = st.sampled_from(TAGS)
-job = st.sampled_from(JOBS)
 picked = st.integers(0, 10_000)
+# Each as often as it stands here.
+STEPS = (
+    *["client_begins", "mover_begins", "hold_lapses", "actor_ends"] * 3,
+    *["actor_goes_on"] * 7,
+    *["ender_begins", "call_comes_late_or_twice", "something_happens_to_a_shard"] * 2,
+    *["canceller_begins", "actor_stops_with_its_call_under_way", "node_works", "time_is_over"],
+)
 
 
 class Moves(RuleBasedStateMachine):
@@ -83,6 +89,12 @@ class Moves(RuleBasedStateMachine):
             if each not in waiting:
                 self.register(each)
 
+    @rule(steps=st.lists(st.tuples(st.sampled_from(STEPS), picked, tag), min_size=2, max_size=6))
+    def go_on(self, steps: list[tuple[str, int, str]]) -> None:
+        for name, number, where in steps:
+            getattr(self, name)(number, where)
+            self.look()
+
     # who works, and what may come between two of their calls
 
     def fcall(self, where: str, name: str, *args: str | int | bytes) -> Answer:
@@ -93,14 +105,13 @@ class Moves(RuleBasedStateMachine):
         if len(self.actors) > 6:
             self.actors.pop(0)
 
-    @rule(job=job, order=st.permutations(TAGS), waits=st.booleans())
-    def client_begins(self, job: str, order: tuple[str, ...], waits: bool) -> None:
+    def client_begins(self, number: int, where: str) -> None:
         self.number += 1
-        order = tuple(order) if self.number % 2 else (home(job), *(each for each in order if each != home(job)))
-        self.begin(client_of(job, order, f"c{self.number}", waits=waits), job)
+        job, first = JOBS[number % len(JOBS)], where if number % 3 == 0 else home(JOBS[number % len(JOBS)])
+        order = (first, *(each for each in TAGS if each != first))
+        self.begin(client_of(job, order, f"c{self.number}", waits=number % 5 < 3), job)
 
-    @rule(number=picked)
-    def mover_begins(self, number: int) -> None:
+    def mover_begins(self, number: int, _where: str) -> None:
         """Of a job that waits, if there is one; to a shard that has a free node, if there is one."""
         self.number += 1
         waits = [(each, name[4:]) for each in TAGS for name, found in self.keys[each].items()
@@ -110,19 +121,15 @@ class Moves(RuleBasedStateMachine):
         roomy = [each for each in others if "free" in self.keys[each]] or others
         self.begin(mover_of(shard, roomy[number // 7 % 2 * (len(roomy) - 1)], job, f"m{self.number}"))
 
-    @rule(number=picked)
-    def canceller_begins_sometimes(self, number: int) -> None:
-        if number % 5 == 0:
-            self.canceller_begins(JOBS[number % len(JOBS)])
 
-    @rule(tag=tag)
-    def ender_begins(self, tag: str) -> None:
-        self.begin(ender_of(tag))
+    def ender_begins(self, _number: int, where: str) -> None:
+        self.begin(ender_of(where))
 
-    def canceller_begins(self, job: str) -> None:
-        self.begin(canceller_of(job))
+    def canceller_begins(self, number: int, _where: str) -> None:
+        self.begin(canceller_of(JOBS[number % len(JOBS)]))
 
     def advance_actor(self, at: int) -> None:
+        at %= len(self.actors)
         actor, call, about = self.actors.pop(at)
         answer = execute(self.client, call)
         self.mail.append(call)
@@ -132,50 +139,34 @@ class Moves(RuleBasedStateMachine):
             if about and end.value and end.value[0] in {"placed", "exists", "waiting"}:
                 self.acknowledged.add(about)
 
-    @precondition(lambda self: self.actors)
-    @rule(number=picked, count=st.sampled_from((1, 1, 2, 2, 3)))
-    def actor_goes_on(self, number: int, count: int) -> None:
-        for _ in range(count):
-            if not self.actors:
-                return
-            at = number % len(self.actors)
-            before = len(self.actors)
-            self.advance_actor(at)
-            self.look()
-            if len(self.actors) < before:
-                return
-
-    @precondition(lambda self: self.actors)
-    @rule(number=picked)
-    def actor_ends(self, number: int) -> None:
+    def actor_goes_on(self, number: int, _where: str) -> None:
+        """Mostly the one that came last."""
         if self.actors:
-            at = number % len(self.actors)
-            count = len(self.actors)
-            for _ in range(CALLS_MAX):
-                if len(self.actors) < count:
-                    return
-                self.advance_actor(at)
-                self.look()
-            raise AssertionError("goes from shard to shard for ever")
+            self.advance_actor(-1 - (number % len(self.actors) if number % 2 else 0))
 
-    @precondition(lambda self: self.actors)
-    @rule(number=picked)
-    def actor_stops_with_its_call_under_way(self, number: int) -> None:
+    def actor_ends(self, number: int, where: str) -> None:
+        count = len(self.actors)
+        for _ in range(CALLS_MAX):
+            if not self.actors or len(self.actors) < count:
+                return
+            self.actor_goes_on(number, where)
+            self.look()
+        raise AssertionError("goes from shard to shard for ever")
+
+    def actor_stops_with_its_call_under_way(self, number: int, _where: str) -> None:
         if self.actors:
             self.mail.append(self.actors.pop(number % len(self.actors))[1])
 
-    @rule(number=picked)
-    def call_comes_late_or_twice(self, number: int) -> None:
+    def call_comes_late_or_twice(self, number: int, _where: str) -> None:
         if self.mail:
             execute(self.client, self.mail[number % len(self.mail)])
 
     # what the nodes do, and time
 
-    @rule(number=picked, ms=st.sampled_from((2_100, 2_600)))
-    def hold_lapses(self, number: int, ms: int) -> None:
+    def hold_lapses(self, number: int, _where: str) -> None:
         holding = [each for each in TAGS if any(name.startswith("hold:") and found for name, found in self.keys[each].items())]
         if holding:
-            self.reap(holding[number % len(holding)], ms)
+            self.reap(2_600 if number % 2 else 2_100, holding[number // 2 % len(holding)])
 
     def register(self, tag: str) -> None:
         for node in nodes_of(tag, 1) if tag in self.with_nodes else ():
@@ -194,27 +185,22 @@ class Moves(RuleBasedStateMachine):
         held = self.keys[tag].get(f"node:{nodes_of(tag, 1)[0]}", {})
         self.fcall(tag, "node_mark", nodes_of(tag, 1)[0], "uncordon" if held.get("state") == "cordoned" else "cordon")
 
-    @rule(number=picked, start=st.booleans(), outcome=st.sampled_from(("", "succeeded", "failed", "released")))
-    def node_works(self, number: int, start: bool, outcome: str) -> None:
+    def node_works(self, number: int, _where: str) -> None:
         """With any fence that was ever delivered; only that of the one live lease may bring anything about."""
         if not self.delivered:
             return
-        where, job, fence = self.delivered[-1 - number % len(self.delivered)]
-        if start and self.fcall(where, "job_start", job, fence)[0] == "running":
+        where, job, fence = self.delivered[-1 - number // 8 % len(self.delivered)]
+        outcome = ("", "succeeded", "failed", "released")[number % 4]
+        if number // 4 % 2 and self.fcall(where, "job_start", job, fence)[0] == "running":
             assert int(fence) == self.fences[job]
         if outcome and self.fcall(where, "job_finish", job, fence, outcome)[0] == "finished":
             assert int(fence) == self.fences[job]
 
-    @rule(
-        tag=tag,
-        what=st.sampled_from(
-            ("node_is_lost", "register", "node_works_no_more_for_a_while", "node_is_marked", "pools_change")
-        ),
-    )
-    def something_happens_to_a_shard(self, tag: str, what: str) -> None:
-        getattr(self, what)(tag)
+    def something_happens_to_a_shard(self, number: int, where: str) -> None:
+        happen = (self.node_is_lost, self.register, self.node_works_no_more_for_a_while, self.node_is_marked,
+                  self.pools_change)  # fmt: skip
+        happen[number % len(happen)](where)
 
-    @rule(tag=tag, ms=st.sampled_from(JUMPS_MS))
     def time_passes(self, tag: str, ms: int) -> None:
         self.client.hincrby(prefix(tag), "clock", ms)
         deadlines: Any = self.client.zrange(f"{prefix(tag)}:nodes", 0, -1)
@@ -222,10 +208,12 @@ class Moves(RuleBasedStateMachine):
         for node in set(deadlines) - set(lost):
             self.client.zincrby(f"{prefix(tag)}:nodes", ms, node)
 
-    @rule(tag=tag, ms=st.sampled_from(JUMPS_MS))
-    def reap(self, tag: str, ms: int) -> None:
-        self.time_passes(tag, ms)
-        self.fcall(tag, "reap")
+    def reap(self, ms: int, where: str) -> None:
+        self.time_passes(where, ms)
+        self.fcall(where, "reap")
+
+    def time_is_over(self, number: int, where: str) -> None:
+        self.reap(JUMPS_MS[number % len(JUMPS_MS)], where)
 
     def pools_change(self, tag: str) -> None:
         self.number += 1
@@ -308,7 +296,7 @@ class Moves(RuleBasedStateMachine):
         self.actors.clear()
         for _ in range(6):
             for each in TAGS:
-                self.reap(each, 3_000)
+                self.reap(3_000, each)
                 self.finished(ender_of(each))
                 self.look()
         for each in TAGS:
@@ -345,7 +333,7 @@ def test_no_job_is_lost_or_doubled_whatever_comes_in_between(client: redis.Redis
         type("Here", (Moves,), {"client": client}),
         settings=settings(
             max_examples=int(os.environ.get("FLEET_MOVES_EXAMPLES", "40")),
-            stateful_step_count=STEPS_MAX,
+            stateful_step_count=BURSTS_MAX,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
