@@ -155,7 +155,6 @@ def test_a_page_of_moves_that_are_due(shard: Shard, client: redis.Redis) -> None
         shard.call("job_move", f"j{i}", "1", "h1")
         client.zadd("fleet:{0}:moved", {f"j{i}": 1 + i})
     assert counted(shard, "moves_due", 32) == {"hmget": 1 + 2 * 32, "time": 1, "zrangebyscore": 1, "zadd": 32}
-    
 
     def due_again() -> None:
         client.zadd("fleet:{0}:moved", {f"j{i}": 1 for i in range(32)})

@@ -121,7 +121,6 @@ class Moves(RuleBasedStateMachine):
         roomy = [each for each in others if "free" in self.keys[each]] or others
         self.begin(mover_of(shard, roomy[number // 7 % 2 * (len(roomy) - 1)], job, f"m{self.number}"))
 
-
     def ender_begins(self, _number: int, where: str) -> None:
         self.begin(ender_of(where))
 
@@ -164,7 +163,11 @@ class Moves(RuleBasedStateMachine):
     # what the nodes do, and time
 
     def hold_lapses(self, number: int, _where: str) -> None:
-        holding = [each for each in TAGS if any(name.startswith("hold:") and found for name, found in self.keys[each].items())]
+        holding = [
+            each
+            for each in TAGS
+            if any(name.startswith("hold:") and found for name, found in self.keys[each].items())
+        ]
         if holding:
             self.reap(2_600 if number % 2 else 2_100, holding[number // 2 % len(holding)])
 
@@ -270,11 +273,19 @@ class Moves(RuleBasedStateMachine):
             if name.startswith("node:") and name.count(":") == 1:
                 used = set(keys.get(f"{name}:leases", ()))
                 lingering = set(keys.get(f"{name}:ending", ()))
-                own = {each for each in leased if jobs[each]["node"] == name[5:] and jobs[each]["incarnation"] == found["incarnation"]}
+                own = {
+                    each
+                    for each in leased
+                    if jobs[each]["node"] == name[5:] and jobs[each]["incarnation"] == found["incarnation"]
+                }
                 assert own <= used
                 assert used - own - lingering <= held
                 assert len(used) <= int(found["slots"])
-                able = found["state"] == "ready" and "quarantined_until_ms" not in found and len(used) < int(found["slots"])
+                able = (
+                    found["state"] == "ready"
+                    and "quarantined_until_ms" not in found
+                    and len(used) < int(found["slots"])
+                )
                 assert (name[5:] in keys.get("free", ())) == able
                 if found["state"] == "cordoned":
                     gained = {(each, jobs[each]["fence"]) for each in own} - self.marked.get(name, set())

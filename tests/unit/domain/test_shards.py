@@ -29,7 +29,15 @@ def test_ids_are_spread_evenly() -> None:
 
 @pytest.mark.parametrize(
     ("job", "tag"),
-    [("3.abc", "3"), ("0.3.4", "0"), ("9.abc", None), ("abc", None), ("acme:3.x", None), ("3.x:y", None), (".x", None)],
+    [
+        ("3.abc", "3"),
+        ("0.3.4", "0"),
+        ("9.abc", None),
+        ("abc", None),
+        ("acme:3.x", None),
+        ("3.x:y", None),
+        (".x", None),
+    ],
 )
 def test_an_id_that_a_replica_made_leads_to_the_tag_that_it_begins_with(job: str, tag: str | None) -> None:
     assert job_tag(TAGS, job) == (tag or home_tag(TAGS, job))
