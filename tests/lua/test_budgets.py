@@ -136,7 +136,7 @@ def test_as_many_queues_as_there_may_be_are_read_at_once(shard: Shard, client: r
     shard.register(slots=1, ttl_ms=3_600_000)
     shard.place("busy")
     shard.claim("j0", "n1", wait_ms=3_600_000)
-    ((name, wanted),) = cast("dict[bytes, bytes]", client.hgetall("fleet:{0}:waiting")).items()
+    ((_, wanted),) = cast("dict[bytes, bytes]", client.hgetall("fleet:{0}:waiting")).items()
     for i in range(255):
         other = f"{i:016x}:acme"
         client.hset("fleet:{0}:waiting", other, wanted)
@@ -171,5 +171,5 @@ def print_times(client: redis.Redis, call: Callable[[], object]) -> None:
         client.slowlog_reset()
         call()
         took.append(slowest_ms(client))
-    print(f" {sorted(took)[0]:.2f} to {sorted(took)[-1]:.2f} ms", end="")
+    print(f" {min(took):.2f} to {max(took):.2f} ms", end="")
     client.config_set("slowlog-log-slower-than", 10_000)

@@ -12,12 +12,12 @@ HOLD_MS = 2_000
 OVER = {"hold:h1": ""}
 
 
-def hold(shard: Shard, token: str = "h1", *nodes: str, **fields: Any) -> list[Any]:
-    return shard.claim(token, *(nodes or ("n1",)), digest="-", hold=token, hold_ms=HOLD_MS, **fields)
+def hold(shard: Shard, name: str = "h1", *nodes: str, **fields: Any) -> list[Any]:
+    return shard.claim(name, *(nodes or ("n1",)), digest="-", hold=name, hold_ms=HOLD_MS, **fields)
 
 
-def commit(shard: Shard, token: str = "h1", job: str = "j1", **fields: Any) -> list[Any]:
-    return shard.claim(job, hold=token, **fields)
+def commit(shard: Shard, name: str = "h1", job: str = "j1", **fields: Any) -> list[Any]:
+    return shard.claim(job, hold=name, **fields)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_hold_goes_to_the_node_of_the_session_and_does_not_make_one(shard: Sha
     shard.register("n2", slots=9)
     shard.place("j1", "n2", session="s", affinity="sticky")
     assert hold(shard, "h1", "n1", session="s", affinity="sticky")[0] == b"held"
-    assert shard.client.get(f"{P}:hold:h1").startswith(b"n2 ")  # type: ignore[union-attr]
+    assert dump(shard.client)["hold:h1"].startswith("n2 ")
     hold(shard, "h2", "n1", session="t", affinity="sticky")
     assert not shard.client.exists(f"{P}:session:acme:t")
 

@@ -1,4 +1,4 @@
-"""Shards of one server and those who move jobs between them, each as a generator that may stop before any of its calls.
+"""Shards of one server, and those who move jobs between them as generators that may stop before any call.
 
 They say what engine/spreading.py and engine/moving.py do, call by call: each yields a call and is sent its answer.
 """

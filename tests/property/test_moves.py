@@ -1,4 +1,4 @@
-"""Jobs move between shards while everybody may stop, and every call may come late or twice: none is lost or doubled."""
+"""Everybody may stop and every call may come late or twice: no job that moves between shards is lost or doubled."""
 
 import os
 from typing import Any
@@ -60,8 +60,8 @@ class Moves(RuleBasedStateMachine):
         self.acknowledged: set[str] = set()
         self.ended: set[str] = set()
         self.number = 0
-        self.with_nodes = TAGS
-        self.marked: dict[str, set[str]] = {}
+        self.with_nodes: tuple[str, ...] = TAGS
+        self.marked: dict[str, set[tuple[str, str]]] = {}
         self.keys: Keys = {}
 
     @initialize(
@@ -238,7 +238,7 @@ class Moves(RuleBasedStateMachine):
     def job_is_in_one_place(self, job: str) -> None:
         held = {each: self.keys[each][f"job:{job}"] for each in TAGS if f"job:{job}" in self.keys[each]}
         here = [each for each, found in held.items() if found["state"] != "moved"]
-        # one that waits leaves its shard when it moves, and what it needs stays there until it is known to be elsewhere
+        # one that waits leaves its shard when it moves, and what it needs stays until it is there
         on_its_way = [each for each, found in held.items() if found["state"] == "moved" and "demand" in found]
         assert len(here) <= 1, (job, held)
         if job in self.acknowledged:

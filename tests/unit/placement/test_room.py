@@ -15,8 +15,8 @@ from tests.unit.placement.fleets import demand, fleet, node
 POOLS = {PoolName("gold"): Pool(priority=1), PoolName("default"): Pool()}
 
 
-def asked(snapshot: Snapshot, token: str = "gpu") -> Room:
-    return room(snapshot, compile_demand(snapshot, demand(token)), Random(5))
+def asked(snapshot: Snapshot, wanted: str = "gpu") -> Room:
+    return room(snapshot, compile_demand(snapshot, demand(wanted)), Random(5))
 
 
 def test_nothing_that_offers_it_has_no_rank() -> None:

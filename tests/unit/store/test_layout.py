@@ -1,6 +1,7 @@
 """Tags of shards lie so that primaries serve as many shards each."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from redis.crc import key_slot
@@ -13,7 +14,7 @@ from scheduler.store.layout import FIRST, HASH_SLOTS, chosen_tags
 def ranges(primaries: int) -> list[tuple[int, int]]:
     """First and last hash slot of each, as redis-cli --cluster create deals them out."""
     edges = [round(number * HASH_SLOTS / primaries) for number in range(primaries + 1)]
-    return [(first, after - 1) for first, after in zip(edges, edges[1:], strict=False)]
+    return [(first, after - 1) for first, after in pairwise(edges)]
 
 
 @pytest.fixture(scope="module")
