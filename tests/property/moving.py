@@ -144,7 +144,7 @@ def _asked(job: str, shard: str, hold: str) -> Actor:
 
 
 def client_of(job: str, order: tuple[str, ...], name: str, *, waits: bool) -> Actor:
-    """Spreader._chosen: the client's call, or its retry; the last answer is the verdict, None where there was none."""
+    """Spreader._chosen: the client's call, or its retry; its result is the verdict, None where there was none."""
     for turn in range(20):
         for shard in order:
             verdict = yield from _asked(job, shard, f"hold.{name}.{turn}.{shard}")
