@@ -8,7 +8,7 @@ define('hold_drop', function(P, hold)
   id_arg(hold, 'hold')
 
   local S = shard_open(P)
-  if redis.call('EXISTS', hold_key(S, hold)) == 0 then return reply('unknown') end
+  if not hold_read(S, hold) then return reply('unknown') end
   shard_write(S)
   hold_drop(S, hold)
   return reply('dropped')

@@ -42,7 +42,8 @@ end
 
 local function claim_one(S, claim)
   if claim.hold_ms then
-    if redis.call('EXISTS', S.P .. ':hold:' .. claim.hold) == 1 then return reply('held', {}) end
+    local held, known_before = hold_read(S, claim.hold)
+    if known_before then return held and reply('held', {}) or reply('lapsed') end
   elseif claim.hold then
     return claim_held(S, claim)
   elseif redis.call('EXISTS', job_key(S.P, claim.id)) == 1 then

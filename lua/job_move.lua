@@ -34,6 +34,7 @@ define('job_move', function(P, id, tag, hold, tenant, digest)
   local score = tonumber(redis.call('ZSCORE', queue_key(S, job.queue), id))
   local until_ms = redis.call('ZSCORE', P .. ':pending', id)
   queue_leave(S, id, job.queue)
-  moved_write(S, id, tag, hold, 'queued_ms', number_text(score % PRIORITY_SPAN), 'waits_until_ms', until_ms)
+  moved_write(S, id, tag, hold, 'queued_ms', number_text(score % PRIORITY_SPAN), 'waits_until_ms', until_ms,
+    'fence', job.fence or unique_number(S))
   return reply('moved', moved_record(S, id))
 end, {}, 5)

@@ -18,10 +18,12 @@ define('job_settle', function(P, id, hold, lives)
   if at.hold ~= hold then return reply('elsewhere', at.shard, at.hold) end
   shard_write(S)
   if not at.settled then
-    local held = redis.call('HMGET', job_key(P, id), 'tenant', 'digest')
+    local held = redis.call('HMGET', job_key(P, id), 'tenant', 'digest', 'fence')
     redis.call('DEL', job_key(P, id))
     redis.call('HSET', job_key(P, id), 'state', 'moved', 'shard', at.shard, 'hold', hold, 'settled', 1, 'tenant', held[1])
     if held[2] then redis.call('HSET', job_key(P, id), 'digest', held[2]) end
+    -- tells a move back here that came to nothing from one that the job has behind it
+    if held[3] then redis.call('HSET', job_key(P, id), 'fence', held[3]) end
     event(S, 'job_moved', 'job', id, 'tenant', held[1], 'shard', at.shard)
   end
   if lives == '1' then

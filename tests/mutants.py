@@ -1,4 +1,4 @@
-"""Breaks one rule at a time, in a copy of the tree, and says whether the test of the judge turns red.
+"""Breaks one rule at a time, in a copy of the tree, and says whether the test of the judge, or the one that it names, turns red.
 
 Run it as python -m tests.mutants [--examples 60]. Exit status 1 if a broken rule went unnoticed.
 """
@@ -24,6 +24,7 @@ class Mutant(NamedTuple):
     file: str
     old: str
     new: str
+    test: str = TEST
 
 
 def read_mutants() -> tuple[Mutant, ...]:
@@ -44,11 +45,11 @@ def killed(mutant: Mutant, examples: int) -> tuple[Mutant, bool, str]:
             return mutant, False, f"the rule stands {text.count(mutant.old)} times in the file"
         file.write_text(text.replace(mutant.old, mutant.new), "utf-8")
         environ = {**os.environ, "FLEET_ORACLE_EXAMPLES": str(examples), "PYTHONDONTWRITEBYTECODE": "1"}
-        argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", TEST]
+        argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
         done = subprocess.run(argv, cwd=copy, env=environ, capture_output=True, text=True, timeout=600, check=False)
         found = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))]
         # a tree that does not even load would prove nothing
-        red = done.returncode == 1 and f"FAILED {TEST}" in done.stdout
+        red = done.returncode == 1 and f"FAILED {mutant.test}" in done.stdout
         return mutant, red, found[0][2:].strip() if found else done.stdout[-200:]
 
 

@@ -107,6 +107,7 @@ local function claim_arg(value)
   for i = 1, #CLAIM_NEEDS do
     if claim[CLAIM_NEEDS[i]] == nil then check(false, CLAIM_NEEDS[i], 'is missing') end
   end
+  check(claim.hold or not claim.hold_ms, 'hold', 'is missing')
   claim.any_of, claim.excluded = demand_arg(claim.demand), claim.exclude and word_set(claim.exclude) or NOBODY
   claim.digest, claim.pool, claim.fallback = claim.digest or '-', claim.pool or '', claim.fallback ~= false
   return claim

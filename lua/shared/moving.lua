@@ -39,15 +39,22 @@ local function known(S, claim)
     held[7] or '0')
 end
 
+-- went_on: whether the job was here under this move and is in another shard by now. A stay before the move says nothing
+-- of that; then the job is nowhere but where it is sent from, and each stay has a higher fence.
+local function went_on(S, claim, state, fence)
+  return state and (not claim.last_fence or tonumber(claim.last_fence) < (tonumber(fence or nil) or 0))
+end
+
 -- claim_held: the job, which another shard sends here, gets the slot that is held for it
 local function claim_held(S, claim)
-  local state = redis.call('HGET', job_key(S.P, claim.id), 'state')
+  local at = redis.call('HMGET', job_key(S.P, claim.id), 'state', 'fence')
+  local state = at[1]
   if state and state ~= 'moved' then
     hold_drop(S, claim.hold)
     return known(S, claim)
   end
   local node = hold_take(S, claim.hold)
-  if not node then return state and known(S, claim) or reply('lapsed') end
+  if not node then return went_on(S, claim, state, at[2]) and known(S, claim) or reply('lapsed') end
   if state then
     -- it was here before
     redis.call('DEL', job_key(S.P, claim.id))

@@ -12,25 +12,23 @@ HASH_SLOTS = 16_384
 
 
 def chosen_tags(count: int) -> tuple[str, ...]:
-    """Tags for so many shards, one in the middle of each equal part of the hash slots.
+    """Tags for so many shards, an equal number of hash slots from one to the next around the circle.
 
-    Primaries serve neighbouring hash slots, so any number of them has as many shards each, give or take one. The
-    first tag is always 0, whose key clients ask for the others; it stands for the part in which it lies.
+    Primaries serve neighbouring hash slots, so any number of them has as many shards each, give or take one, where
+    each serves as many hash slots. The first tag is always 0, whose key clients ask for the others.
     """
     if not 1 <= count <= SHARDS_MAX:
         raise BadInput("shards", f"must be from 1 to {SHARDS_MAX}")
-    width = HASH_SLOTS / count
-    taken = int(key_slot(FIRST.encode()) / width)
-    missing = {part for part in range(count) if part != taken}
+    width, start = HASH_SLOTS / count, key_slot(FIRST.encode())
     found: dict[int, str] = {}
     number = 0
-    while missing:
+    while len(found) < count - 1:
         number += 1
-        place = key_slot(str(number).encode()) / width
-        part = int(place)
-        if part in missing and abs(place - part - 0.5) < 0.15:
+        distance = (key_slot(str(number).encode()) - start) % HASH_SLOTS
+        part = int(distance / width)
+        # the very hash slot in which the part begins: one that is only near may be another primary's
+        if part and part not in found and distance - part * width < 1:
             found[part] = str(number)
-            missing.discard(part)
     return (FIRST, *(found[part] for part in sorted(found)))
 
 

@@ -38,12 +38,22 @@ VALID: dict[str, Args] = {
     "mirror_read": ["5", "5", "", "1"],
     "pool_put": ["gold", '{"selector":{"all":true}}'],
     "pool_remove": ["gold"],
-    "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}'],
+    "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1"],
+    "job_move": ["j1", "1", "h1", "acme", "d"],
+    "job_return": ["j1", "h1"],
+    "job_settle": ["j1", "h1", "1"],
+    "moves_due": ["1"],
+    "queues_read": ["r1"],
+    "hold_drop": ["h1"],
+    "shard_find": ["n1"],
+    "shard_init": ["0 1", "1"],
+    "shard_freeze": ["thaw"],
     "explain": ['{"requires":["asr"]}', "0"],
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
          "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
-         "explain": 1}  # fmt: skip
+         "explain": 1, "job_move": 3, "job_return": 2, "job_settle": 3, "moves_due": 1, "queues_read": 1,
+         "hold_drop": 1, "shard_find": 1, "shard_init": 1, "shard_freeze": 1}  # fmt: skip
 
 
 def wanted(field: str, *values: str) -> list[Any]:
@@ -86,9 +96,9 @@ def added(name: str, word: str, values: list[Any]) -> Iterator[tuple[str, Args, 
 
 
 def cases() -> Iterator[tuple[str, Args, str]]:
-    for name in ("node_register", "node_heartbeat", "node_mark", "node_remove"):
+    for name in ("node_register", "node_heartbeat", "node_mark", "node_remove", "shard_find"):
         yield from replaced(name, 0, ODD_ID, "node")
-    for name in ("job_start", "job_finish", "job_cancel"):
+    for name in ("job_start", "job_finish", "job_cancel", "job_move", "job_return", "job_settle"):
         yield from replaced(name, 0, [*ODD_ID[:-2], "a:b:c", "x" * 130, MIB], "job")
     for name in ("node_heartbeat", "node_remove"):
         yield from replaced(name, 1, ["0", *ODD_WHOLE], "incarnation")
@@ -108,6 +118,22 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     yield from replaced("pool_put", 1, ["", "{", "7", b"\xff", MIB], "json")
     yield from replaced("pools_apply", 0, ODD_WHOLE, "seen")
     yield from replaced("pools_apply", 1, ["", "{", "7", b"\xff", MIB], "json")
+    yield from replaced("pools_apply", 2, ["0", *ODD_WHOLE], "source")
+    yield from replaced("job_move", 1, ODD_ID, "tag")
+    yield from replaced("job_move", 2, ODD_ID, "hold")
+    yield from replaced("job_move", 3, ODD_ID, "tenant")
+    yield from replaced("job_move", 4, ["", " ", "a b", "x" * 129, MIB], "digest")
+    yield "job_move", ["j1", "1", "h1", "acme"], "digest"
+    for name in ("job_return", "job_settle"):
+        yield from replaced(name, 1, ODD_ID, "hold")
+    yield from replaced("hold_drop", 0, ODD_ID, "hold")
+    yield from replaced("job_settle", 2, ["", "2", "yes", "01", MIB], "lives")
+    yield from replaced("moves_due", 0, ["0", "101", *ODD_WHOLE], "max")
+    yield from replaced("queues_read", 0, ODD_ID, "reader")
+    yield from replaced("shard_init", 0, ["", " ", "0 0", "0 a_b", "0 a-b", "0 é", "1", "1 2", "0 " + "x" * 33,
+                                          " ".join(map(str, range(129))), MIB], "tags")  # fmt: skip
+    yield from replaced("shard_init", 1, ["", "0", "2", "yes", MIB], "restore")
+    yield from replaced("shard_freeze", 0, ["", "Freeze", "melt", MIB], "what")
     yield from replaced("explain", 1, ["-1", "1.5", "x", BIG, b"\xff", MIB], "cursor")
     for field, texts in ODD_WANTED.items():
         yield from replaced("explain", 0, texts, field)
@@ -219,6 +245,14 @@ ODD_CLAIM: dict[str, list[Any]] = {
     "offered": [0, "no"],
     "look": [1, "no"],
     "last": [1, "no"],
+    "elsewhere": [0, 1, "yes"],
+    "hold": [7, True, [], *ODD_ID],
+    "hold_ms": [0, -1, 60_001, 1.5, "5", float("nan"), float("inf"), True, []],
+    "attempt": [-1, 10_001, 1.5, "1", float("nan"), True],
+    "last_fence": [7, "", "-1", "x", "1.5", BIG],
+    "created_at_ms": [7, "", "-1", "x", BIG],
+    "releases": [-1, 1_001, 1.5, "1", float("nan")],
+    "released_by": [7, "", "n1", "n1:", "n1:x", ":5", "a b:5", "x" * 100 + ":5"],
 }  # fmt: skip
 
 
@@ -229,8 +263,13 @@ def test_each_odd_field_of_a_claim(seeded: Shard) -> None:
             odd = msgpack.packb({**good, field: value}, use_bin_type=False)
             refused(seeded, "job_claim", odd, field=field)
             refused(seeded, "job_claim", seeded.packed("j3", "n1"), odd, field=field)
-    for unknown in ("any_of", "attempt", "last_fence", "retried", "avoid", "loads", "excluded", 7, True, "é"):
+    for unknown in ("any_of", "retried", "avoid", "loads", "excluded", 7, True, "é"):
         refused(seeded, "job_claim", msgpack.packb({**good, unknown: 1}, use_bin_type=False), field="claim")
+
+
+def test_how_long_to_hold_needs_what(seeded: Shard) -> None:
+    good = msgpack.unpackb(seeded.packed("j2", "n1"))
+    refused(seeded, "job_claim", msgpack.packb({**good, "hold_ms": 5}, use_bin_type=False), field="hold")
 
 
 def test_a_claim_lacking_a_field_names_it(seeded: Shard) -> None:
@@ -275,6 +314,8 @@ _TEXT = st.one_of(
             b"drain",
             b"nan",
             b"gold",
+            b"h1",
+            b"thaw",
             b"0",
             b"{}",
             b'{"pools":{"a":{}}}',

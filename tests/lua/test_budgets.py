@@ -1,6 +1,7 @@
 """What a refusal may cost at most: the commands of the dearest claims, and what is answered past the budget."""
 
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgpack
@@ -129,3 +130,46 @@ def test_nodes_with_long_lists_are_brought_in_as_few_as_the_budget_allows(shard:
     answer = shard.claim("j1", "n9", "n10", "n11", requires="asr:l0001")
     assert answer[:3] == [b"placed", b"j1", b"n9"]
     assert unsettled() == 10
+
+
+def test_as_many_queues_as_there_may_be_are_read_at_once(shard: Shard, client: redis.Redis) -> None:
+    shard.register(slots=1, ttl_ms=3_600_000)
+    shard.place("busy")
+    shard.claim("j0", "n1", wait_ms=3_600_000)
+    ((_, wanted),) = cast("dict[bytes, bytes]", client.hgetall("fleet:{0}:waiting")).items()
+    for i in range(255):
+        other = f"{i:016x}:acme"
+        client.hset("fleet:{0}:waiting", other, wanted)
+        client.zadd(f"fleet:{{0}}:queue:{other}", {f"{'x' * 32}{i}.{number}": number for number in range(32)})
+    assert counted(shard, "queues_read", "r1") == {
+        "hmget": 1, "time": 1, "exists": 1, "get": 1, "set": 1, "hgetall": 1, "zcard": 256, "zrange": 256,
+    }  # fmt: skip
+    print_times(client, lambda: shard.call("queues_read", "r1"))
+
+
+def test_a_page_of_moves_that_are_due(shard: Shard, client: redis.Redis) -> None:
+    shard.register(slots=1, ttl_ms=3_600_000)
+    shard.place("busy")
+    for i in range(64):
+        shard.claim(f"j{i}", "n1", wait_ms=3_600_000, payload="x" * 4_096)
+        shard.call("job_move", f"j{i}", "1", "h1")
+        client.zadd("fleet:{0}:moved", {f"j{i}": 1 + i})
+    assert counted(shard, "moves_due", 32) == {"hmget": 1 + 2 * 32, "time": 1, "zrangebyscore": 1, "zadd": 32}
+
+    def due_again() -> None:
+        client.zadd("fleet:{0}:moved", {f"j{i}": 1 for i in range(32)})
+        shard.call("moves_due", 32)
+
+    print_times(client, due_again)
+
+
+def print_times(client: redis.Redis, call: Callable[[], object]) -> None:
+    """For those who ask with -s: what the call took at the server."""
+    client.config_set("slowlog-log-slower-than", 0)
+    took = []
+    for _ in range(20):
+        client.slowlog_reset()
+        call()
+        took.append(slowest_ms(client))
+    print(f" {min(took):.2f} to {max(took):.2f} ms", end="")
+    client.config_set("slowlog-log-slower-than", 10_000)

@@ -77,3 +77,48 @@ def test_a_finish_on_a_node_that_is_not_full(shard: Shard) -> None:
     assert counted(shard, "job_finish", "j1", fence, "succeeded", "{}") == {
         "hmget": 3, "time": 1, "zrem": 2, "sismember": 1, "hset": 1, "hdel": 1, "pexpire": 1, "xadd": 1,
     }  # fmt: skip
+
+
+def test_a_hold(shard: Shard) -> None:
+    shard.register("n1", slots=5)
+    assert counted(shard, "job_claim", shard.packed("h1", "n1", digest="-", hold="h1", hold_ms=60_000)) == {
+        "hmget": 3, "time": 1, "get": 1, "smismember": 1, "zscore": 1, "zcard": 1, "zadd": 2, "set": 1,
+    }  # fmt: skip
+
+
+def test_a_commit_and_a_drop(shard: Shard) -> None:
+    shard.register("n1", slots=5)
+    for hold in ("h1", "h2"):
+        shard.client.set(f"{P}:hold:{hold}", f"n1 {shard.field('node:n1', 'incarnation')} default 0")
+        for key in ("leases", "node:n1:leases"):
+            shard.client.zadd(f"{P}:{key}", {hold: 10**16})
+    assert counted(shard, "job_claim", shard.packed("j1", hold="h1")) == {
+        "hmget": 3, "time": 1, "get": 1, "set": 1, "zscore": 1, "zcard": 1, "zadd": 2, "zrem": 2,
+        "xadd": 1, "hset": 1,
+    }  # fmt: skip
+    assert counted(shard, "hold_drop", "h2") == {
+        "hmget": 1, "time": 1, "get": 2, "set": 1, "zrem": 2, "sismember": 1,
+    }  # fmt: skip
+
+
+def test_a_move_that_its_client_notes(shard: Shard) -> None:
+    shard.register()
+    made = counted(shard, "job_move", "k1", "1", "h1", "acme", "d")
+    assert made == {"hmget": 2, "time": 1, "hset": 1, "zadd": 1}
+
+
+def test_a_move_of_a_job_that_waits_and_its_way_back(shard: Shard) -> None:
+    shard.register(slots=1)
+    for job in ("j1", "j2", "j3"):
+        shard.claim(job, "n1", digest=job, wait_ms=60_000)
+    shard.client.zadd(f"{P}:pending", {"j2": 10**16, "j3": 10**16})
+    assert counted(shard, "job_move", "j2", "1", "h1") == {
+        "hmget": 4, "time": 1, "zscore": 2, "zrem": 2, "hdel": 1, "exists": 1, "hset": 1, "zadd": 1,
+    }  # fmt: skip
+    assert counted(shard, "job_return", "j2", "h1") == {
+        "hmget": 5, "time": 1, "zrem": 1, "hdel": 1, "hset": 3, "hexists": 1, "zadd": 2,
+    }  # fmt: skip
+    shard.call("job_move", "j2", "1", "h1")
+    assert counted(shard, "job_settle", "j2", "h1", 1) == {
+        "hmget": 3, "time": 1, "del": 1, "hset": 3, "zadd": 1, "xadd": 1,
+    }  # fmt: skip

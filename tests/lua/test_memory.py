@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.lua.keyspace import dump, exact
+from tests.lua.keyspace import P, dump, exact
 from tests.lua.shard import Shard
 
 
@@ -53,17 +53,58 @@ def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, 
     assert shard.call("reap") == [b"reaped", 0, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["job_claim", "node_register"])
+def test_what_ends_a_hold_or_a_move_works(shard: Shard, fill: Callable[[], bool]) -> None:
+    shard.register(slots=1, ttl_ms=600_000)
+    shard.claim("h1", "n1", digest="-", hold="h1", hold_ms=2_000)
+    shard.claim("j1", "n1", wait_ms=60_000)
+    shard.claim("j2", "n1", wait_ms=60_000)
+    for job in ("j1", "k1"):
+        shard.call("job_move", job, "1", "h9", *(["acme", "d"] if job == "k1" else []))
+    shard.advance(1_900)
+    shard.client.zadd(f"{P}:moved", {"k1": 1})
+    fill()
+    assert shard.call("queues_read", "r1")[0] == b"queues"
+    assert shard.call("job_settle", "j1", "h9", 1) == [b"settled"]
+    assert shard.call("moves_due", 32)[0] == b"due"
+    assert shard.call("job_cancel", "k1") == [b"moved", b"1"]
+    assert shard.call("hold_drop", "h1") == [b"dropped"]
+    # the slot that is free serves the job that waits
+    assert shard.field("job:j2", "state") == "claimed"
+    assert shard.call("shard_find", "n1")[0] == b"shard"
+    assert shard.call("shard_freeze", "freeze") == [b"frozen"]
+    assert shard.call("shard_freeze", "thaw") == [b"thawed"]
+
+
+def test_a_hold_lapses(shard: Shard, fill: Callable[[], bool]) -> None:
+    shard.register(slots=1, ttl_ms=600_000)
+    shard.claim("h1", "n1", digest="-", hold="h1", hold_ms=2_000)
+    shard.advance(2_100)
+    fill()
+    assert shard.call("reap") == [b"reaped", 0, 0, 0]
+    assert dump(shard.client)["free"] == {"n1"}
+
+
+GROWS = ["job_claim", "node_register", "hold", "commit", "job_move", "job_return", "shard_init"]
+
+
+@pytest.mark.parametrize("name", GROWS)
 def test_what_grows_is_refused_and_changes_nothing(shard: Shard, fill: Callable[[], bool], name: str) -> None:
     shard.register()
+    shard.claim("h1", "n1", digest="-", hold="h1", hold_ms=2_000)
+    shard.call("job_move", "j5", "1", "h9", "acme", "d")
     args: dict[str, list[Any]] = {
         "job_claim": [shard.packed("j1", "n1")],
+        "hold": [shard.packed("h2", "n1", digest="-", hold="h2", hold_ms=2_000)],
+        "commit": [shard.packed("j1", hold="h1")],
+        "job_move": ["j6", "1", "h9", "acme", "d"],
+        "job_return": ["j5", "h9"],
+        "shard_init": ["0 1"],
         "node_register": ["n2", "endpoint", "http://n2", "slots", "1", "capabilities", "gpu"],
     }
     before = exact(shard.client)
     fill()
     with pytest.raises(redis.ResponseError, match="maxmemory"):
-        shard.call(name, *args[name])
+        shard.call("job_claim" if name in {"hold", "commit"} else name, *args[name])
     assert exact(shard.client) == before
 
 
