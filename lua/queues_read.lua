@@ -4,8 +4,8 @@
 -- ARGV[1] reader       who asks; for 300 ms only the same one is answered again
 -- Reply   queues <msgpack: [tenant, wanted: JSON with any_of, pool, fallback, languages, exclude, jobs, [first 16 jobs]]…>
 --         | busy
--- Cost    O(queues), at most 256 of them
-local TURN_MS = 300
+-- Cost    O(queues), at most 128 of them a call, from a turning start
+local TURN_MS, QUEUES_MAX = 300, 128
 
 define('queues_read', function(P, reader)
   id_arg(reader, 'reader')
@@ -18,7 +18,9 @@ define('queues_read', function(P, reader)
   shard_write(S)
   redis.call('SET', key, reader, 'PX', TURN_MS)
   local waiting, told = redis.call('HGETALL', P .. ':waiting'), {}
-  for i = 1, #waiting, 2 do
+  local count = #waiting / 2
+  for turn = 1, math.min(count, QUEUES_MAX) do
+    local i = 2 * ((S.time_us + turn) % count) + 1
     local queue = queue_key(S, waiting[i])
     told[#told + 1] = { string.match(waiting[i], ':(.*)$'), waiting[i + 1], redis.call('ZCARD', queue),
       redis.call('ZRANGE', queue, 0, 15) }

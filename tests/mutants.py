@@ -1,4 +1,4 @@
-"""Breaks one rule at a time, in a copy of the tree, and says whether the test of the judge, or the one that it names, turns red.
+"""Breaks one rule at a time, in a copy of the tree, and says whether the judge, or the test it names, turns red.
 
 Run it as python -m tests.mutants [--examples 60]. Exit status 1 if a broken rule went unnoticed.
 """

@@ -18,6 +18,7 @@ from scheduler.engine.spreading import HOLD_MS, new_hold
 from scheduler.errors import FleetError
 from scheduler.store.codec import Exists, Held, Moved, Placed
 from scheduler.store.moves import Move, Queue
+from scheduler.store.views import Whereabouts
 
 log = logging.getLogger("fleet.engine")
 TURN_S = 0.25
@@ -115,7 +116,8 @@ class Mover:
         if isinstance(answer, Placed | Placement | Exists | Moved):
             self.moved += 1
             await shard.functions.job_settle(job, hold, lives=True)
-        elif answer == "lapsed":
+        elif answer in {"lapsed", "differs"}:
+            # differs: another job of this id is there, which may be so after a failover that forgot
             await shard.functions.job_return(job, hold)
 
     async def _end_moves(self, shard: Shard) -> None:
@@ -127,13 +129,19 @@ class Mover:
         if move.record:
             await self._hand_over(shard, other, move.job, move.hold, move.record)
             return
-        known = await other.views.whereabouts(move.job)
+        known = await _kept(other, shard, move.job)
         if known is None and not move.settled:
             # whoever noted the move may still give the slot to the job, but not once it is given back
             await other.functions.hold_drop(move.hold)
-            known = await other.views.whereabouts(move.job)
+            known = await _kept(other, shard, move.job)
             if known is None:
                 await shard.functions.job_return(move.job, move.hold)
                 return
         lives = known is not None and (known.state == "moved" or not JobState(known.state).ended)
         await shard.functions.job_settle(move.job, move.hold, lives=lives)
+
+
+async def _kept(other: Shard, shard: Shard, job: JobId) -> Whereabouts | None:
+    """What the other shard knows of the job; a word that only leads back here is of an earlier job of this id."""
+    known = await other.views.whereabouts(job)
+    return None if known is not None and known.tag == shard.tag and not known.waits else known

@@ -143,9 +143,12 @@ class Spreader:
         while isinstance(verdict, Moved):
             moved, there = verdict, self._shards.tagged(verdict.tag)
             verdict = await there.dispatcher.place(_now(msgspec.structs.replace(request, hold=moved.hold)), deadline)
-            if verdict == "lapsed":
+            if verdict == "lapsed" or (isinstance(verdict, Moved) and verdict.tag == at.tag):
+                # a word that only leads back is of an earlier job of this id
                 await at.functions.job_return(request.id, moved.hold)
                 return None
+            if asyncio.get_running_loop().time() >= deadline:
+                raise ServerUnavailable("the job moves between shards: no decision in time")
             if isinstance(verdict, Placement | Exists):
                 self._settle(at, request.id, moved.hold)
             at = there

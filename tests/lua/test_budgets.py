@@ -132,7 +132,7 @@ def test_nodes_with_long_lists_are_brought_in_as_few_as_the_budget_allows(shard:
     assert unsettled() == 10
 
 
-def test_as_many_queues_as_there_may_be_are_read_at_once(shard: Shard, client: redis.Redis) -> None:
+def test_half_of_the_queues_that_there_may_be_are_read_at_once(shard: Shard, client: redis.Redis) -> None:
     shard.register(slots=1, ttl_ms=3_600_000)
     shard.place("busy")
     shard.claim("j0", "n1", wait_ms=3_600_000)
@@ -142,7 +142,7 @@ def test_as_many_queues_as_there_may_be_are_read_at_once(shard: Shard, client: r
         client.hset("fleet:{0}:waiting", other, wanted)
         client.zadd(f"fleet:{{0}}:queue:{other}", {f"{'x' * 32}{i}.{number}": number for number in range(32)})
     assert counted(shard, "queues_read", "r1") == {
-        "hmget": 1, "time": 1, "exists": 1, "get": 1, "set": 1, "hgetall": 1, "zcard": 256, "zrange": 256,
+        "hmget": 1, "time": 1, "exists": 1, "get": 1, "set": 1, "hgetall": 1, "zcard": 128, "zrange": 128,
     }  # fmt: skip
     print_times(client, lambda: shard.call("queues_read", "r1"))
 
