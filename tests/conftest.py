@@ -1,7 +1,9 @@
 """One real server, cluster or set of sentinels for each test process; a clean one for each test."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,6 +18,7 @@ from scheduler.dev.server import EmbeddedServer, Prefer, ServerChoice, choose_se
 from scheduler.errors import NoServer
 from scheduler.store.layout import chosen_tags
 from scheduler.store.library import read_library
+from tests.sharded import Shards
 
 # Tests may look where DEBUG looks (DEBUG SLEEP, DEBUG SET-ACTIVE-EXPIRE); both servers forbid it by default.
 _ARGS = ("--enable-debug-command", "local")
@@ -123,19 +126,60 @@ def divide(client: redis.Redis, count: int) -> tuple[str, ...]:
     return tags
 
 
+@contextmanager
+def looking(client: redis.Redis) -> Iterator[Shards]:
+    """What `shards` is, for a fixture that stands before it."""
+    everywhere = routed(client)
+    try:
+        yield Shards(everywhere)
+    finally:
+        if everywhere is not client:
+            everywhere.close()
+
+
 @pytest.fixture
-def redis_url(topology: Topology, client: redis.Redis) -> str:
-    """The address of an empty fleet, of FLEET_TEST_SHARDS shards where that is set."""
+def redis_url(topology: Topology, client: redis.Redis, request: pytest.FixtureRequest) -> str:
+    """The address of an empty fleet, of FLEET_TEST_SHARDS shards unless the test is marked `one_shard`."""
     assert client.ping()
     if shards := int(os.environ.get("FLEET_TEST_SHARDS", "0")):
-        divide(client, shards)
+        pinned = request.node.get_closest_marker("one_shard")
+        if pinned:
+            request.node.user_properties.append(("one_shard", pinned.args[0]))
+        else:
+            divide(client, shards)
     return topology.url
 
 
 @pytest.fixture
-def fresh_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
+def shards(redis_url: str, client: redis.Redis) -> Iterator[Shards]:
+    """A look into every shard of that fleet."""
+    assert redis_url
+    with looking(client) as found:
+        yield found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which tests kept to one shard though FLEET_TEST_SHARDS asked for several, and why."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    whys = Counter(
+        why
+        for report in reports
+        if report.when == "call"
+        for name, why in report.user_properties
+        if name == "one_shard"
+    )
+    if whys:
+        terminalreporter.section(f"{whys.total()} tests kept to one shard")
+        for why, count in whys.most_common():
+            terminalreporter.write_line(f"{count:4} {why}")
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., EmbeddedServer]]:
     """Start servers of a test's own: fresh_server("--appendonly", "yes"); `kill` and `start` keep folder and port."""
     started: list[EmbeddedServer] = []
+    if "FLEET_TEST_SHARDS" in os.environ:
+        request.node.user_properties.append(("one_shard", "starts servers of its own"))
 
     def start(*args: str) -> EmbeddedServer:
         folder = tmp_path / f"server{len(started)}"

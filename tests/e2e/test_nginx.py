@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import free_port
 from tests.e2e.conftest import FLEET, register, wait_until
+from tests.sharded import Shards
 
 CONF = Path(__file__).parents[2] / "deploy" / "nginx" / "fleet.conf"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
@@ -98,8 +98,8 @@ def test_nginx_takes_the_configuration(tmp_path: Path) -> None:
     assert "warn" not in done.stderr
 
 
-def test_a_job_goes_its_whole_way_through_nginx(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=4)
+def test_a_job_goes_its_whole_way_through_nginx(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=4)
     with httpx.Client(base_url=front.url, timeout=30) as http:
         placed = http.post("/v1/jobs", json={"requires": ["a"], "payload": {"x": 1}})
         assert placed.status_code == 201, placed.text
@@ -111,7 +111,7 @@ def test_a_job_goes_its_whole_way_through_nginx(front: Front, client: redis.Redi
         assert http.post(f"/v1/jobs/{job}/finish", json=finish).status_code == 200
         assert http.get(f"/v1/jobs/{job}?wait_ms=60000").json()["job"]["state"] == "succeeded"
         # a refusal passes as it was said
-        register(client, "n2", "b", slots=1)
+        register(shards, "n2", "b", slots=1)
         last = {"requires": ["b"], "deliver": "direct"}
         assert http.post("/v1/jobs", json=last).status_code == 201
         refused = http.post("/v1/jobs", json=last)
@@ -121,8 +121,8 @@ def test_a_job_goes_its_whole_way_through_nginx(front: Front, client: redis.Redi
         assert http.get("/metrics").status_code == 404
 
 
-def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=100_000)
+def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=100_000)
     count, killed_at = 600, 200
     statuses: Counter[int] = Counter()
     broken: list[str] = []
@@ -147,11 +147,11 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
     assert len(broken) <= 16, "no more than were under way"
     assert set(statuses) <= {200, 201}, statuses
     assert statuses.total() == count
-    assert client.zcard("fleet:{0}:node:n1:leases") == count
+    assert shards.holding("n1") == count
 
 
-def test_a_client_may_send_an_id_again_itself(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=100_000)
+def test_a_client_may_send_an_id_again_itself(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=100_000)
     count, killed_at = 300, 100
 
     with httpx.Client(base_url=front.url, timeout=30) as http, ThreadPoolExecutor(16) as pool:
@@ -169,7 +169,7 @@ def test_a_client_may_send_an_id_again_itself(front: Front, client: redis.Redis)
         statuses = Counter(pool.map(place, range(count)))
 
     assert set(statuses) <= {200, 201}, statuses
-    assert client.zcard("fleet:{0}:node:n1:leases") == count
+    assert shards.holding("n1") == count
 
 
 def holders(ports: list[int]) -> list[int]:
@@ -182,9 +182,9 @@ def holders(ports: list[int]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="there is no /proc/net/tcp to look into")
 @pytest.mark.parametrize(("headers", "status", "jobs"), [({}, 502, 0), ({"idempotency-key": "j1"}, 201, 1)])
 def test_nginx_sends_a_job_again_only_if_the_client_says_that_it_has_an_id(
-    front: Front, client: redis.Redis, headers: dict[str, str], status: int, jobs: int
+    front: Front, shards: Shards, headers: dict[str, str], status: int, jobs: int
 ) -> None:
-    register(client, "n1", "a", slots=10)
+    register(shards, "n1", "a", slots=10)
     for replica in front.replicas:
         replica.send_signal(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
@@ -196,14 +196,14 @@ def test_nginx_sends_a_job_again_only_if_the_client_says_that_it_has_an_id(
         for replica in front.replicas:
             replica.send_signal(signal.SIGCONT)
         assert sent.result(20).status_code == status
-    assert client.zcard("fleet:{0}:node:n1:leases") == jobs
+    assert shards.holding("n1") == jobs
 
 
 def test_events_come_through_nginx_one_by_one_and_a_client_resumes_at_another_replica(
-    front: Front, client: redis.Redis
+    front: Front, shards: Shards
 ) -> None:
     def happen(job: str) -> str:
-        stored: Any = client.xadd("fleet:{0}:events", {"kind": "job_failed", "job": job, "tenant": "default"})
+        stored: Any = shards.redis.xadd("fleet:{0}:events", {"kind": "job_failed", "job": job, "tenant": "default"})
         return str(stored.decode())
 
     def heard(response: httpx.Response) -> Iterator[str]:

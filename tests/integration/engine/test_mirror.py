@@ -22,6 +22,7 @@ from scheduler.store.library import load_library, read_library
 from tests.connections import cut
 
 P = "fleet:{0}"
+pytestmark = pytest.mark.one_shard("is about the snapshot of one shard")
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import asyncio
 
-import redis
-
 from tests.integration.http.conftest import Speaker
+from tests.sharded import Shards
 
 
 async def one_full_node(speak: Speaker) -> tuple[str, int]:
@@ -54,7 +53,7 @@ async def test_what_no_node_offers_does_not_wait(speak: Speaker) -> None:
     assert (told.status, told.body["class"]) in {(422, "impossible"), (503, "unavailable")}
 
 
-async def test_too_many_demands_that_wait_are_turned_away_with_the_limit(speak: Speaker, client: redis.Redis) -> None:
+async def test_too_many_demands_that_wait_are_turned_away_with_the_limit(speak: Speaker, shards: Shards) -> None:
     tokens = tuple(f"t{number}" for number in range(129))
     await speak.register("n1", slots=1, capabilities=("asr:zh", *tokens))
     await speak("POST", "/v1/jobs", {"requires": ["asr:zh"], "deliver": "direct"})
@@ -64,4 +63,4 @@ async def test_too_many_demands_that_wait_are_turned_away_with_the_limit(speak: 
     assert statuses == [202] * 128 + [503]
     (crowded,) = [outcome["problem"] for outcome in told.body["jobs"] if outcome["status"] == 503]
     assert (crowded["title"], crowded["limit"]) == ("Crowded", "demands")
-    assert client.zcard("fleet:{0}:pending") == 128
+    assert shards.count("pending") == 128
