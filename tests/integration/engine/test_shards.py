@@ -17,7 +17,7 @@ from scheduler.engine import moving
 from scheduler.engine.dispatch import Placement, Refusal
 from scheduler.engine.engine import Engine
 from scheduler.engine.shard import Shard
-from scheduler.errors import BadInput
+from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
 from scheduler.store.layout import chosen_tags
@@ -141,6 +141,24 @@ async def test_every_slot_of_every_shard_is_found_before_a_refusal(engine: Engin
     assert not any(shards.exists(f"fleet:{{{tag}}}:job:default:new") for tag in TAGS)
     impossible = await engine.place(request("", "nothing:has-this"))
     assert isinstance(impossible, Refusal)
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_shard_that_was_left_out_and_is_back_makes_no_refusal(
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    named: bool,  # noqa: FBT001
+) -> None:
+    left_out = engine.shards[5]
+    await register(engine, nodes_in(engine, left_out, 1)[0])
+    name = name_in(engine, engine.shards[2]) if named else ""
+    others = [shard for shard in engine.shards if shard is not left_out]
+    with monkeypatch.context() as patched:
+        # as if its snapshot had been too old when the shards were put in order
+        patched.setattr(engine.parts.shards, "order", lambda _: others)
+        with pytest.raises(ServerUnavailable, match="no other shard has room"):
+            await engine.place(request(name))
+    assert isinstance(await engine.place(request(name)), Placement)
 
 
 async def test_a_job_with_an_id_is_found_again_wherever_it_went(start: Start, shards: redis.Redis) -> None:
