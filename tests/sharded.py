@@ -66,7 +66,7 @@ class Shards:
     def everywhere(self, *command: str | int) -> None:
         """A command to every primary."""
         if isinstance(self._client, RedisCluster):
-            self._client.execute_command(*command, target_nodes=RedisCluster.PRIMARIES)  # type: ignore[no-untyped-call]
+            self._client.execute_command(*command, target_nodes=RedisCluster.PRIMARIES)
         else:
             self._client.execute_command(*command)
 

@@ -26,6 +26,7 @@ def request(name: str, *tokens: str, digest: str = "-") -> JobRequest:
 async def engine(redis_url: str) -> AsyncIterator[Engine]:
     running = Engine(Settings(redis_url=redis_url, deadline_ms=2_000))
     await running.start()
+    await until(lambda: running.obstacle() is None)
     yield running
     await running.stop()
 
@@ -48,6 +49,7 @@ async def until(condition: Callable[[], bool], deadline_s: float = 5) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.one_shard("is about a fleet that nobody has used, and dividing it is a use")
 async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_new(engine: Engine) -> None:
     await until(lambda: engine.obstacle() is None)
     verdict = await engine.place(request("0.a"))

@@ -147,6 +147,7 @@ async def test_a_batch_tells_each_job_its_own_outcome(speak: Speaker, shards: Sh
 async def test_a_batch_of_a_thousand_takes_what_there_is_and_no_more(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1", slots=600)
     await speak.register("n2", slots=300)
+    await speak.followed()
     told = await speak("POST", "/v1/jobs:batch", {"jobs": [JOB] * 1_000})
     statuses = [outcome["status"] for outcome in told.body["jobs"]]
     assert (statuses.count(201), statuses.count(503), len(statuses)) == (900, 100, 1_000)
