@@ -1,5 +1,6 @@
 """The keys of a test's fleet, whichever number of shards it has and wherever these lie."""
 
+from itertools import count
 from typing import Any, cast
 
 import redis
@@ -35,6 +36,11 @@ class Shards:
             tag = there.decode()
         return f"fleet:{{{tag}}}"
 
+    def beside(self, node: str, name: str) -> str:
+        """A name for a job of the tenant default that leads it to the node's shard."""
+        names = (f"{name}{number}" for number in count())
+        return next(found for found in names if self.of_job(f"default:{found}") == self.of_node(node))
+
     def node(self, node: str) -> str:
         """The node's key; those of its leases and its inbox begin with it."""
         return f"{self.of_node(node)}:node:{node}"
@@ -46,7 +52,7 @@ class Shards:
         """How many leases the node has."""
         return self.redis.zcard(f"{self.node(node)}:leases")
 
-    def count(self, name: str) -> int:
+    def total(self, name: str) -> int:
         """The size of this sorted set, such as `leases`, in all shards together."""
         return sum([self.redis.zcard(f"{key}:{name}") for key in self.keys])
 

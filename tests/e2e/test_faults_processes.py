@@ -124,7 +124,7 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
         assert len(first) == count
         leases = cast("list[bytes]", shards.redis.zrange(f"{shards.node('n1')}:leases", 0, -1))
         assert Counter(leases) == Counter(f"default:{job}".encode() for job in first)
-        assert shards.count("leases") == count
+        assert shards.total("leases") == count
         for job in (*lost, "job-1"):
             again = place_again(http, urls[2], job)
             assert (again["node"], again["fence"], again["attempt"]) == (

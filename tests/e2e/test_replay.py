@@ -57,7 +57,7 @@ def test_what_it_reports_is_what_redis_recorded(shards: Shards, replicas: Replic
     nodes = Counter(job["node"] for job in jobs)
     assert report["nodes_used"] == len(nodes)
     assert report["balance"] == pytest.approx(max(nodes.values()) / (len(jobs) / 2), abs=0.001)
-    assert shards.count("leases") == 0
+    assert shards.total("leases") == 0
 
 
 def refusal(file: Path, capsys: pytest.CaptureFixture[str]) -> str:

@@ -141,7 +141,7 @@ async def test_a_batch_tells_each_job_its_own_outcome(speak: Speaker, shards: Sh
     assert all(("job" in outcome) != ("problem" in outcome) for outcome in outcomes)
     again = await speak("POST", "/v1/jobs:batch", {"jobs": [JOB | {"id": "a"}, JOB | {"id": "a", "priority": 1}]})
     assert [outcome["status"] for outcome in again.body["jobs"]] == [200, 409]
-    assert shards.count("leases") == 1
+    assert shards.total("leases") == 1
 
 
 async def test_a_batch_of_a_thousand_takes_what_there_is_and_no_more(speak: Speaker, shards: Shards) -> None:

@@ -120,7 +120,7 @@ async def test_an_excluded_node_is_not_taken(speak: Speaker) -> None:
 async def test_a_pool_that_does_not_serve_the_tenant_is_403(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     await speak.refused("POST", "/v1/jobs", JOB | {"pool": "gold"}, 403, "pool")
-    assert shards.count("leases") == 0
+    assert shards.total("leases") == 0
 
 
 PAYLOADS: list[object] = [None, True, 0, -1.5, "", "text \u2028 é \U0001f600", [], {}, {"a": [1, {"b": None}]}, 2**63]
