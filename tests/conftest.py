@@ -100,8 +100,10 @@ def _emptied(server: EmbeddedServer) -> redis.Redis:
 
 
 @pytest.fixture
-def client(topology: Topology, server: EmbeddedServer) -> Iterator[redis.Redis]:
+def client(topology: Topology, server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A plain client of the primary of fleet:{0}; every primary is empty and has the library."""
+    if "FLEET_TEST_SHARDS" in os.environ and (pinned := request.node.get_closest_marker("one_shard")):
+        request.node.user_properties.append(("one_shard", pinned.args[0]))
     if isinstance(topology, EmbeddedCluster):
         for other in topology.servers:
             _emptied(other).close()
@@ -141,12 +143,9 @@ def looking(client: redis.Redis) -> Iterator[Shards]:
 def redis_url(topology: Topology, client: redis.Redis, request: pytest.FixtureRequest) -> str:
     """The address of an empty fleet, of FLEET_TEST_SHARDS shards unless the test is marked `one_shard`."""
     assert client.ping()
-    if shards := int(os.environ.get("FLEET_TEST_SHARDS", "0")):
-        pinned = request.node.get_closest_marker("one_shard")
-        if pinned:
-            request.node.user_properties.append(("one_shard", pinned.args[0]))
-        else:
-            divide(client, shards)
+    shards = int(os.environ.get("FLEET_TEST_SHARDS", "0"))
+    if shards and not request.node.get_closest_marker("one_shard"):
+        divide(client, shards)
     return topology.url
 
 

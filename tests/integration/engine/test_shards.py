@@ -330,6 +330,15 @@ async def test_pools_written_to_the_first_shard_hold_in_all(start: Start) -> Non
     assert not await one.parts.pools.remove(PoolName("silver"))
 
 
+async def test_an_automatic_pool_of_another_shard_is_not_removed(engine: Engine) -> None:
+    await engine.first.functions.pools_apply(0, '{"language_pools":{"tenants":["acme"]}}')
+    await engine.parts.fleet.refresh()
+    node = nodes_in(engine, engine.shards[5], 1)[0]
+    await register(engine, node, 1, "semantic:en semantic:de")
+    with pytest.raises(BadInput, match="automatic"):
+        await engine.parts.pools.remove(PoolName("de-en"))
+
+
 async def test_a_frozen_shard_answers_moving_and_the_others_go_on(engine: Engine, shards: redis.Redis) -> None:
     for shard in engine.shards[:2]:
         await register(engine, nodes_in(engine, shard, 1)[0], 50)
