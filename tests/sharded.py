@@ -41,6 +41,11 @@ class Shards:
         names = (f"{name}{number}" for number in count())
         return next(found for found in names if self.of_job(f"default:{found}") == self.of_node(node))
 
+    def neighbour(self, node: str, name: str) -> str:
+        """An id for a node in the same shard."""
+        names = (f"{name}{number}" for number in count())
+        return next(found for found in names if self.of_node(found) == self.of_node(node))
+
     def node(self, node: str) -> str:
         """The node's key; those of its leases and its inbox begin with it."""
         return f"{self.of_node(node)}:node:{node}"

@@ -203,20 +203,22 @@ def test_without_any_replica_jobs_finish_waiting_ones_are_served_and_a_lost_node
     started.node("n1", slots=2)
     wait_until(in_state(shards, "n1", "ready"), "n1 is registered", 30)
     # two at a time, 0.4 s each, so that some still wait when the time is over
-    jobs = [f"j{number}" for number in range(seconds * 5 + 2)]
+    # without a replica none moves to another shard, so all of this is in one
+    jobs = [shards.beside("n1", f"j{number}x") for number in range(seconds * 5 + 2)]
+    silent, orphan = shards.neighbour("n1", "silent"), shards.beside("n1", "orphan")
     with httpx.Client(base_url=url, timeout=10) as http:
         for job in jobs:
             body = {"requires": ["work"], "id": job, "payload": {"s": 0.4}, "wait_ms": 120_000}
             assert http.post("/v1/jobs", json=body).status_code in {201, 202}
-        register(shards, "silent", "other", ttl_ms=1_500)
-        assert place(http, "other", id="orphan", max_attempts=1).status_code == 201
+        register(shards, silent, "other", ttl_ms=1_500)
+        assert place(http, "other", id=orphan, max_attempts=1).status_code == 201
         replica.kill()
         replica.wait()
         gone = time.monotonic()
         ended_before = sum(job_of(shards, f"default:{job}")["state"] == "succeeded" for job in jobs)
-        wait_until(in_state(shards, "silent", "lost"), "the heartbeats of n1 reap the silent node", 4)
-        wait_until(lambda: job_of(shards, "default:orphan")["state"] == "failed", "its job is ended", 2)
-        assert job_of(shards, "default:orphan")["reason"] == "node_lost"
+        wait_until(in_state(shards, silent, "lost"), "the heartbeats of n1 reap the silent node", 4)
+        wait_until(lambda: job_of(shards, f"default:{orphan}")["state"] == "failed", "its job is ended", 2)
+        assert job_of(shards, f"default:{orphan}")["reason"] == "node_lost"
     wait_until(
         lambda: all(job_of(shards, f"default:{job}")["state"] == "succeeded" for job in jobs),
         "every job that ran or waited has been done",
