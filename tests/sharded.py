@@ -1,5 +1,6 @@
 """The keys of a test's fleet, whichever number of shards it has and wherever these lie."""
 
+from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
@@ -64,15 +65,19 @@ class Shards:
     def found(self, pattern: str) -> dict[str, str]:
         """The keys of all shards that match, without the shard, and the shard of each."""
         told: dict[str, str] = {}
-        for name in cast("list[bytes]", self.redis.keys(f"fleet:{{*}}:{pattern}")):
-            shard, _, rest = name.decode().partition("}:")
+        for name in self._matching(f"fleet:{{*}}:{pattern}"):
+            shard, _, rest = name.partition("}:")
             told[rest] = shard + "}"
         return told
 
     def everything(self) -> dict[str, bytes]:
         """Every key of every shard as its serialised bytes: equal before and after means that nothing changed."""
-        names = sorted(cast("list[bytes]", self.redis.keys("*")))
-        return {name.decode(): cast("bytes", self.redis.dump(name.decode())) for name in names}
+        return {name: cast("bytes", self.redis.dump(name)) for name in sorted(self._matching("*"))}
+
+    def _matching(self, pattern: str) -> Iterator[str]:
+        """KEYS of a cluster client asks one primary only."""
+        for name in self.redis.scan_iter(match=pattern, count=10_000):
+            yield name.decode()
 
     def everywhere(self, *command: str | int) -> None:
         """A command to every primary."""

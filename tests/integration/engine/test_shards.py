@@ -358,7 +358,7 @@ async def test_a_frozen_shard_answers_moving_and_the_others_go_on(engine: Engine
 
 async def test_an_emptied_shard_is_told_again_which_there_are(engine: Engine, shards: redis.Redis) -> None:
     shard = engine.shards[5]
-    for key in shards.keys(f"{shard.key}*"):
+    for key in list(shards.scan_iter(match=f"{shard.key}*")):
         shards.delete(key)
     await until(lambda: shards.hget(shard.key, "tags") == " ".join(TAGS).encode(), 5)
     shards.flushall()

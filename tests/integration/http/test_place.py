@@ -83,7 +83,7 @@ async def test_what_nobody_offers_is_impossible(redis_url: str, shards: Shards, 
 async def test_nothing_is_impossible_just_after_redis_was_emptied(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     await speak.followed()
-    for key in shards.redis.keys("fleet:*"):
+    for key in shards.everything():
         shards.redis.delete(key)
     await speak.register("n2")
     await speak.followed()
