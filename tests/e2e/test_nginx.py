@@ -195,7 +195,8 @@ def test_nginx_sends_a_job_again_only_if_the_client_says_that_it_has_an_id(
         front.replicas[doomed].kill()
         for replica in front.replicas:
             replica.send_signal(signal.SIGCONT)
-        assert sent.result(20).status_code == status
+        told = sent.result(20)
+        assert told.status_code == status, told.text
     assert shards.holding("n1") == jobs
 
 
