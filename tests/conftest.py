@@ -118,25 +118,33 @@ def routed(client: redis.Redis) -> "redis.Redis | RedisCluster":
     return RedisCluster(host="127.0.0.1", port=port) if enabled else client
 
 
+@contextmanager
+def reaching(client: redis.Redis) -> "Iterator[redis.Redis | RedisCluster]":
+    """The routed client, closed at the end if it is another than this one."""
+    everywhere = routed(client)
+    try:
+        yield everywhere
+    finally:
+        if everywhere is not client:
+            everywhere.close()
+
+
 def divide(client: redis.Redis, count: int) -> tuple[str, ...]:
     """Divide the empty fleet into so many shards; answers their tags."""
     tags = chosen_tags(count)
-    everywhere = routed(client)
-    for tag in reversed(tags):
-        answer: Any = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, f"fleet:{{{tag}}}", " ".join(tags))  # type: ignore[no-untyped-call]
-        assert answer == [b"initialised"]
+    with reaching(client) as everywhere:
+        for tag in reversed(tags):
+            key = f"fleet:{{{tag}}}"
+            answer: Any = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, key, " ".join(tags))  # type: ignore[no-untyped-call]
+            assert answer == [b"initialised"]
     return tags
 
 
 @contextmanager
 def looking(client: redis.Redis) -> Iterator[Shards]:
     """What `shards` is, for a fixture that stands before it."""
-    everywhere = routed(client)
-    try:
+    with reaching(client) as everywhere:
         yield Shards(everywhere)
-    finally:
-        if everywhere is not client:
-            everywhere.close()
 
 
 @pytest.fixture
