@@ -40,7 +40,7 @@ async def engine(redis_url: str, client: redis.Redis) -> AsyncIterator[Engine]:
 @pytest.fixture
 def everywhere(engine: Engine, client: redis.Redis) -> Iterator[redis.Redis]:
     """A client that reaches every shard."""
-    assert engine
+    del engine  # it has divided the fleet
     with looking(client) as found:
         yield found.redis
 

@@ -205,30 +205,29 @@ def test_a_tenant_hears_of_its_own_jobs_and_of_the_nodes_of_its_pools_only(url: 
 def test_a_slow_client_is_told_what_it_missed_and_goes_on_while_others_miss_nothing(
     url: str, client: redis.Redis
 ) -> None:
-    slow = socket.socket()
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    slow.settimeout(20)
-    slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
-    slow.sendall(b"GET /v1/events HTTP/1.1\r\nhost: fleet\r\n\r\n")
-    heard = b""
-    while b"\r\n\r\n" not in heard:
-        heard += slow.recv(4_096)
-    with following(url) as quick:
-        count = 1_600
-        for number in range(count):
-            happen(client, job=f"0.{number}", reason="x" * 20_000)
-            assert quick.take(1)[0]["job"] == f"0.{number}"
-        last = happen(client, "job_last")
-        assert quick.take(1)[0]["id"] == last
-    while b"event: gap" not in heard:
-        heard = heard[-100:] + slow.recv(1 << 20)
-    client.xtrim(EVENTS, maxlen=0, approximate=False)
-    end = time.monotonic() + 10
-    while b"job_after" not in heard:  # it goes on
-        assert time.monotonic() < end
-        happen(client, "job_after")
-        heard = heard[-100:] + slow.recv(1 << 20)
-    slow.close()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        slow.sendall(b"GET /v1/events HTTP/1.1\r\nhost: fleet\r\n\r\n")
+        heard = b""
+        while b"\r\n\r\n" not in heard:
+            heard += slow.recv(4_096)
+        with following(url) as quick:
+            count = 1_600
+            for number in range(count):
+                happen(client, job=f"0.{number}", reason="x" * 20_000)
+                assert quick.take(1)[0]["job"] == f"0.{number}"
+            last = happen(client, "job_last")
+            assert quick.take(1)[0]["id"] == last
+        while b"event: gap" not in heard:
+            heard = heard[-100:] + slow.recv(1 << 20)
+        client.xtrim(EVENTS, maxlen=0, approximate=False)
+        end = time.monotonic() + 10
+        while b"job_after" not in heard:  # it goes on
+            assert time.monotonic() < end
+            happen(client, "job_after")
+            heard = heard[-100:] + slow.recv(1 << 20)
 
 
 def test_more_clients_than_the_setting_allows_are_503_and_a_place_comes_free(
