@@ -106,7 +106,7 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
         if doomed := kills.get(number):
             doomed.kill()
         job = f"job-{number}"
-        body = {"requires": ["a"], "deliver": "direct", "id": job}
+        body = {"requires": ["a"], "deliver": "direct", "id": job, "ack_ms": 600_000}
         for url in (urls[number % 2], urls[2]):
             try:
                 answer = http.post(f"{url}/v1/jobs", json=body)
@@ -134,7 +134,7 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
 
 
 def place_again(http: httpx.Client, url: str, job: str) -> dict[str, Any]:
-    answer = http.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct", "id": job})
+    answer = http.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct", "id": job, "ack_ms": 600_000})
     assert answer.status_code == 200, answer.text
     return cast("dict[str, Any]", answer.json()["job"])
 
