@@ -63,7 +63,8 @@ class Spreader:
         """The id is ours: each shard is asked under another one, which leaves nothing where it refuses."""
         refusals: list[Refusal] = []
         wanting: Shard | None = None
-        for shard in self._shards.order(request):
+        order = self._shards.order(request)
+        for shard in order:
             verdict = await shard.dispatcher.place(_now(_tagged(request, shard)), deadline)
             if not isinstance(verdict, Refusal):
                 shard.took(request.demand, 1)
@@ -74,7 +75,7 @@ class Spreader:
                 wanting = shard
         if request.wait_ms and wanting is not None:
             return _final(await wanting.dispatcher.place(_tagged(request, wanting), deadline))
-        return self._refused(refusals)
+        return self._refused(refusals, order)
 
     async def _chosen(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is the client's: the shard that it leads to is asked first, and knows where the job went."""
@@ -105,10 +106,11 @@ class Spreader:
             if followed is None:
                 raise ServerUnavailable("the job moves between shards: no decision in time")
             return followed
-        return self._refused(refusals)
+        return self._refused(refusals, order)
 
-    def _refused(self, refusals: Sequence[Refusal]) -> Refusal:
-        if missing := [f"{{{shard.tag}}}" for shard in self._shards if shard.away]:
+    def _refused(self, refusals: Sequence[Refusal], asked: Sequence[Shard]) -> Refusal:
+        # by now one that was left out may be back, and have the room
+        if missing := [f"{{{shard.tag}}}" for shard in self._shards if shard not in asked]:
             raise ServerUnavailable(f"no other shard has room, and these do not answer: {' '.join(missing)}")
         return merged(refusals)
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from scheduler.domain.configuration import configuration_text
+from scheduler.domain.ids import PoolName
+from scheduler.errors import BadInput
 from scheduler.store.functions import Functions
 from scheduler.store.views import PoolView, Views
 
@@ -25,6 +27,19 @@ async def pools_of_all(shards: Sequence[Views]) -> tuple[int, list[PoolView]]:
     return told[0][0], [
         msgspec.structs.replace(found[name], members=members[name], free=free[name]) for name in sorted(found)
     ]
+
+
+async def remove_pool(functions: Functions, shards: Sequence[Views], pool: PoolName) -> bool:
+    """Take the pool out of the first shard's configuration, which is to be copied then; whether it was there.
+
+    An automatic pool is known to the shards of its nodes only: BadInput says of it what they would say.
+    """
+    if await functions.pool_remove(pool) == "removed":
+        return True
+    _, pools = await pools_of_all(shards)
+    if any(known.name == pool and known.languages for known in pools):
+        raise BadInput("pool", "is automatic: it goes with its last node")
+    return False
 
 
 async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:
