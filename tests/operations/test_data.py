@@ -4,6 +4,7 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import httpx
 import redis
@@ -37,9 +38,9 @@ def lose_all(server: EmbeddedServer) -> None:
     server.folder.mkdir()
 
 
-def state(client: redis.Redis, job: str) -> list[str | None]:
-    held = client.hmget(f"fleet:{{0}}:job:default:{job}", ["state", "attempt"])
-    return [value and value.decode() for value in held]
+def state(client: redis.Redis, job: str) -> list[str]:
+    held = cast("list[bytes | None]", client.hmget(f"fleet:{{0}}:job:default:{job}", ["state", "attempt"]))
+    return [(value or b"").decode() for value in held]
 
 
 def test_an_old_snapshot_is_restored_and_means_what_the_page_says(
