@@ -56,7 +56,7 @@ def test_an_old_snapshot_is_restored_and_means_what_the_page_says(
         book.also("serve", "--port", str(replica_port))
         wait_until(lambda: is_ready(str(http.base_url)), "the replica is ready", 30)
         register(client, "by-hand", "hand")
-        done = place(http, "hand", id="done", ack_ms=2_000, max_attempts=2).json()["job"]
+        done = place(http, "hand", id="done", ack_ms=2_000, max_attempts=2, deliver="inbox").json()["job"]
         book.play("redis-cli BGSAVE")
         book.play("until redis-cli INFO")
         book.play("redis-cli INFO persistence | grep rdb_last")
