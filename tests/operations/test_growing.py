@@ -1,7 +1,9 @@
 """From one server to a cluster, another primary, another number of shards."""
 
 import asyncio
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -142,3 +144,51 @@ def test_another_number_of_shards_takes_another_namespace(cluster: EmbeddedClust
         assert ended(book.also("init", "--shards", "48")) == 2
         assert "48 shards" in book.play(".venv/bin/fleet init")
         assert len(book.play(".venv/bin/fleet shard list").splitlines()) == 49
+
+
+def move_half(source: EmbeddedServer, target: EmbeddedServer, key: str) -> None:
+    """What a move that is killed midway leaves: some keys are there, the shard's own among them, the others here."""
+    names = [ask(server, "CLUSTER", "MYID").decode() for server in (source, target)]
+    slot = int(ask(source, "CLUSTER", "KEYSLOT", key))
+    ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+    ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+    keys = ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+    gone = {key.encode(), *keys[: len(keys) // 2]}
+    assert len(gone) < len(keys)
+    ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *gone)
+
+
+def register_in(server: EmbeddedServer, shard: str, count: int) -> None:
+    """So many nodes whose ids lead there."""
+    found = 0
+    for number in range(1_000):
+        node = (f"n{number}", "endpoint", "http://n", "slots", 1, "capabilities", "work", "ttl_ms", 600_000)
+        with suppress(redis.ResponseError):
+            ask(server, "FCALL", "fleet1_node_register", 1, shard, *node)
+            found += 1
+        if found == count:
+            return
+    raise AssertionError("too few ids lead there")
+
+
+@pytest.mark.parametrize("cluster", KINDS[:1], indirect=True)
+def test_a_move_that_was_cut_off_is_taken_up(cluster: EmbeddedCluster, open_book: Open) -> None:
+    with open_book("### A move that was cut off", cluster.servers[0].port, cluster.url) as book:
+        assert ended(book.also("init", "--shards", "8")) == 0
+        source = cluster.primary_of("fleet:{25}")
+        target = next(server for server in cluster.servers if server is not source)
+        book.places["10.0.0.4:6379"] = f"127.0.0.1:{target.port}"
+        register_in(source, "fleet:{25}", 5)
+        assert ended(book.also("shard", "freeze", "25")) == 0
+        move_half(source, target, "fleet:{25}")
+        assert "True" in book.play(".venv/bin/fleet shard list")
+        assert "keys, frozen meanwhile" in book.play(".venv/bin/fleet shard move")
+        told = book.play(".venv/bin/fleet shard list")
+        assert "True" not in told
+        assert re.search(r"^ *25 +5 ", told, re.MULTILINE)
+        # killed before its last step
+        assert ended(book.also("shard", "freeze", "25")) == 0
+        assert book.play(".venv/bin/fleet shard move") == "it is there already\n"
+        assert "True" in book.play(".venv/bin/fleet shard list")
+        book.play(".venv/bin/fleet shard thaw")
+        assert "True" not in book.play(".venv/bin/fleet shard list")
