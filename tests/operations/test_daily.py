@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 
 import httpx
+import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer, free_port
@@ -13,6 +14,7 @@ from tests.e2e.conftest import fcall, place, register, wait_until
 from tests.operations.conftest import Open
 from tests.operations.runbook import ended
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 Fresh = Callable[..., EmbeddedServer]
 # this machine does other work too, and a node over its thresholds takes no job
 AT_EASE = ("--cpu-max", "100", "--mem-max", "100")

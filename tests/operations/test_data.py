@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import httpx
+import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer
@@ -15,6 +16,8 @@ from tests.operations.conftest import Open
 from tests.operations.runbook import Runbook
 from tests.operations.test_daily import AT_EASE, Fresh, is_ready, loaded
 
+# every command of a runbook is a process
+pytestmark = pytest.mark.timeout(180)
 AOF = ("--appendonly", "yes")
 
 
@@ -43,6 +46,7 @@ def state(client: redis.Redis, job: str) -> list[str]:
     return [(value or b"").decode() for value in held]
 
 
+@pytest.mark.slow
 def test_an_old_snapshot_is_restored_and_means_what_the_page_says(
     open_book: Open, fresh_server: Fresh, tmp_path: Path, replica_port: int
 ) -> None:
