@@ -15,6 +15,7 @@ from tests.e2e.conftest import fcall, place, register, wait_until
 from tests.operations.conftest import Open
 from tests.operations.runbook import Runbook
 from tests.operations.test_daily import AT_EASE, Fresh, is_ready, loaded
+from tests.sharded import Shards
 
 # every command of a runbook is a process
 pytestmark = pytest.mark.timeout(180)
@@ -59,14 +60,14 @@ def test_an_old_snapshot_is_restored_and_means_what_the_page_says(
         at(book, server, tmp_path)
         book.also("serve", "--port", str(replica_port))
         wait_until(lambda: is_ready(str(http.base_url)), "the replica is ready", 30)
-        register(client, "by-hand", "hand")
+        register(Shards(client), "by-hand", "hand")
         done = place(http, "hand", id="done", ack_ms=2_000, max_attempts=2, deliver="inbox").json()["job"]
         book.play("redis-cli BGSAVE")
         book.play("until redis-cli INFO")
         book.play("redis-cli INFO persistence | grep rdb_last")
         book.play("cp ")
         # all of this is after the copy
-        assert fcall(client, "job_finish", done["id"], str(done["fence"]), "succeeded") == ["finished"]
+        assert fcall(Shards(client), "job_finish", done["id"], str(done["fence"]), "succeeded") == ["finished"]
         later = place(http, "hand", id="later").json()["job"]
         book.also("node", "run", "--id", "late", "--slots", "1", "--capabilities", "late", "--demo", *AT_EASE)
         wait_until(lambda: client.exists("fleet:{0}:node:late"), "it has registered", 30)
@@ -103,7 +104,7 @@ def test_an_aof_that_was_copied_is_restored(open_book: Open, fresh_server: Fresh
         open_book("## Backup from the AOF", server.port, server.url) as book,
     ):
         at(book, server, tmp_path)
-        was = register(client, "by-hand", "hand")
+        was = register(Shards(client), "by-hand", "hand")
         book.play("redis-cli CONFIG SET auto-aof-rewrite-percentage 0")
         book.play("redis-cli BGREWRITEAOF")
         book.play("until redis-cli INFO")
@@ -111,7 +112,7 @@ def test_an_aof_that_was_copied_is_restored(open_book: Open, fresh_server: Fresh
         book.play("redis-cli INFO persistence")
         book.play("cp -r")
         book.play("redis-cli CONFIG SET auto-aof-rewrite-percentage 100")
-        register(client, "after", "hand")
+        register(Shards(client), "after", "hand")
         lose_all(server)
 
         book.play("cp -r")
@@ -134,7 +135,7 @@ def test_a_server_that_cannot_save_goes_on_when_it_can_or_is_told_to(
         book.places["/var/lib/redis"] = str(server.folder)
         book.also("serve", "--port", str(replica_port))
         wait_until(lambda: is_ready(str(http.base_url)), "the replica is ready", 30)
-        register(client, "n1", "work")
+        register(Shards(client), "n1", "work")
         # a folder under the snapshot's name: saving fails as on a full disk
         blocker = server.folder / "dump.rdb"
         blocker.mkdir()
@@ -168,7 +169,7 @@ def test_over_maxmemory_running_work_ends_and_more_memory_helps(
     ):
         book.also("serve", "--port", str(replica_port))
         wait_until(lambda: is_ready(str(http.base_url)), "the replica is ready", 30)
-        register(client, "n1", "work")
+        register(Shards(client), "n1", "work")
         job = place(http, "work").json()["job"]
         client.config_set("maxmemory", 1)
         refused = place(http, "work")
@@ -178,7 +179,7 @@ def test_over_maxmemory_running_work_ends_and_more_memory_helps(
         assert re.search(r"maxmemory_human:1B", told)
         assert "maxmemory_policy:noeviction" in told
         assert "errorstat_OOM" in book.play("redis-cli INFO errorstats")
-        assert fcall(client, "job_finish", job["id"], str(job["fence"]), "succeeded") == ["finished"]
+        assert fcall(Shards(client), "job_finish", job["id"], str(job["fence"]), "succeeded") == ["finished"]
         book.play(".venv/bin/fleet jobs")
         book.play("redis-cli CONFIG SET maxmemory")
         wait_until(lambda: place(http, "work").status_code == 201, "jobs are placed again")
