@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.dev.server import free_port
+from tests.e2e.conftest import free_ports_in_a_row
 from tests.operations.runbook import Runbook
 
 Open = Callable[[str, int, str], Runbook]
@@ -17,7 +17,7 @@ _MISSING = [tool for tool in ("redis-cli", "curl", "sh") if shutil.which(tool) i
 @pytest.fixture
 def replica_port() -> int:
     """Where the replica of the page, at 8080 there, listens."""
-    return free_port()
+    return free_ports_in_a_row(1)
 
 
 @pytest.fixture

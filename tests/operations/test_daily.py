@@ -8,9 +8,9 @@ import httpx
 import pytest
 import redis
 
-from scheduler.dev.server import EmbeddedServer, free_port
+from scheduler.dev.server import EmbeddedServer
 from scheduler.store.library import read_library
-from tests.e2e.conftest import fcall, place, register, wait_until
+from tests.e2e.conftest import fcall, free_ports_in_a_row, place, register, wait_until
 from tests.operations.conftest import Open
 from tests.operations.runbook import ended
 from tests.sharded import Shards
@@ -91,7 +91,7 @@ def test_replicas_are_restarted_one_by_one_and_no_request_is_lost(
         open_book("## Rolling restart of replicas", server.port, server.url) as book,
     ):
         register(Shards(client), "n1", "work", slots=100_000)
-        other = free_port()
+        other = free_ports_in_a_row(1)
         first = book.also("serve", "--port", str(replica_port))
         book.also("serve", "--port", str(other))
         urls = [f"http://127.0.0.1:{port}" for port in (replica_port, other)]

@@ -13,8 +13,8 @@ import redis
 from scheduler.dev.cluster import EmbeddedCluster, ask
 from scheduler.dev.cluster import wait_until as until
 from scheduler.dev.load import wait_ready
-from scheduler.dev.server import EmbeddedServer, free_port
-from tests.e2e.conftest import wait_until
+from scheduler.dev.server import EmbeddedServer
+from tests.e2e.conftest import free_ports_in_a_row, wait_until
 from tests.integration.store.conftest import KINDS, choice_of
 from tests.operations.conftest import Open
 from tests.operations.runbook import ended
@@ -52,7 +52,7 @@ def test_a_fleet_goes_over_to_a_cluster_node_by_node(
     cluster: EmbeddedCluster, fresh_server: Fresh, open_book: Open, replica_port: int, tmp_path: Path
 ) -> None:
     old = fresh_server()
-    pools, new_port = tmp_path / "pools.toml", free_port()
+    pools, new_port = tmp_path / "pools.toml", free_ports_in_a_row(1)
     pools.write_text(POOLS, "utf-8")
     with (
         loaded(old) as client,
