@@ -27,6 +27,11 @@ class Verdict:
     slowest_s: float
     recovery_s: float
 
+    def violations(self, *, may_lose: bool) -> int:
+        """What must be 0. A failover without WAIT may lose what was acknowledged, and runs it again."""
+        always = self.failed + self.doubled + self.unended
+        return always if may_lose else always + self.lost + self.again
+
     def lines(self) -> list[str]:
         return [
             f"requests {self.requests}, failed after retries with the same id {self.failed}",

@@ -69,3 +69,7 @@ async def test_a_server_that_is_away_is_said_to_be_away() -> None:
             await load_library(connection)
         with pytest.raises(ServerUnavailable):
             await check_library(connection, P)
+
+
+def test_the_library_is_joined_once_whatever_the_number_of_shards() -> None:
+    assert read_library() is read_library()
