@@ -28,7 +28,7 @@ async def _init(settings: Settings, count: int | None) -> str:
             Moves(client, shard_key(settings.namespace, tag)) for tag in (*sorted({*held, *tags} - {FIRST}), FIRST)
         ]
         for look in (True, False):
-            # all are looked at before the first is told: replicas that run stop where a shard speaks of another division
+            # all are looked at before one is told: replicas stop where a shard speaks of another division
             for shard in shards:
                 tag = tag_of(shard.shard)
                 word, what = await shard.shard_init(tags if tag in tags else (*tags, tag), look=look)

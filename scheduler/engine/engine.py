@@ -15,6 +15,7 @@ from scheduler.engine.spreading import Spreader
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.client import connect
+from scheduler.store.copying import copy_configuration
 from scheduler.store.layout import FIRST, read_tags
 from scheduler.store.library import check_library, read_library
 
@@ -127,6 +128,8 @@ class Engine:
         tags = await read_tags(self._client, shard.key)
         if tags or len(known) == 1:
             return tags or known
+        # with the pools first: nodes are let in once it is told
+        await copy_configuration(self.first.views, [] if shard is self.first else [shard.functions])
         word, held = await shard.functions.shard_init(known, restore=True)
         return tuple(held.split()) if word == "other" else known
 

@@ -27,6 +27,17 @@ async def pools_of_all(shards: Sequence[Views]) -> tuple[int, list[PoolView]]:
     ]
 
 
+async def restore_configuration(first: Views, functions: Functions, other: Views, source: int) -> None:
+    """Where the first shard forgot a change of which another has a copy, that of version `source`, it takes it back.
+
+    An emptied server or a failover may forget. A tenant that was shut out stays shut out, and all shards agree again.
+    """
+    version, _ = await first.configuration()
+    if version < source:
+        _, configuration = await other.configuration()
+        await functions.pools_apply(version, configuration_text(configuration))
+
+
 async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:
     """Bring the first shard's present configuration to the others; returns its version.
 

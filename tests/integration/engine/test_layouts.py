@@ -25,9 +25,7 @@ async def alone(redis_url: str) -> AsyncIterator[Engine]:
     await engine.stop()
 
 
-async def test_a_replica_of_one_shard_sees_that_the_fleet_was_divided(
-    topology: object, client: redis.Redis, alone: Engine
-) -> None:
+async def test_a_replica_of_one_shard_sees_that_the_fleet_was_divided(client: redis.Redis, alone: Engine) -> None:
     routed(client).delete("fleet:{0}")
     await alone.start()
     await until(lambda: alone.obstacle() is None)
