@@ -6,6 +6,7 @@ so the note may be taken back, and at no step can the job come to be twice, whoe
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import RETRY_AFTER_MS, Placement, Refusal, ShardVerdict, Verdict
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
-from scheduler.errors import ServerUnavailable
+from scheduler.errors import FleetError, ServerUnavailable
 from scheduler.store.codec import Exists, Held, Moved
 
 HOLD_MS = 2_000
+_BETWEEN_SHARDS = (Held, Moved)
 _CLASSES = (RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
 
 
@@ -63,7 +65,8 @@ class Spreader:
         """The id is ours: each shard is asked under another one, which leaves nothing where it refuses."""
         refusals: list[Refusal] = []
         wanting: Shard | None = None
-        for shard in self._shards.order(request):
+        order = self._shards.order(request)
+        for shard in order:
             verdict = await shard.dispatcher.place(_now(_tagged(request, shard)), deadline)
             if not isinstance(verdict, Refusal):
                 shard.took(request.demand, 1)
@@ -74,7 +77,7 @@ class Spreader:
                 wanting = shard
         if request.wait_ms and wanting is not None:
             return _final(await wanting.dispatcher.place(_tagged(request, wanting), deadline))
-        return self._refused(refusals)
+        return self._refused(refusals, order)
 
     async def _chosen(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is the client's: the shard that it leads to is asked first, and knows where the job went."""
@@ -105,10 +108,11 @@ class Spreader:
             if followed is None:
                 raise ServerUnavailable("the job moves between shards: no decision in time")
             return followed
-        return self._refused(refusals)
+        return self._refused(refusals, order)
 
-    def _refused(self, refusals: Sequence[Refusal]) -> Refusal:
-        if missing := [f"{{{shard.tag}}}" for shard in self._shards if shard.away]:
+    def _refused(self, refusals: Sequence[Refusal], asked: Sequence[Shard]) -> Refusal:
+        # also of one that has come back meanwhile: it has not said no
+        if missing := [f"{{{shard.tag}}}" for shard in self._shards if shard not in asked]:
             raise ServerUnavailable(f"no other shard has room, and these do not answer: {' '.join(missing)}")
         return merged(refusals)
 
@@ -124,9 +128,15 @@ class Spreader:
         verdict = await shard.dispatcher.place(held, deadline)
         if not isinstance(verdict, Held):
             return _final(verdict)
-        noted = await home.functions.job_move(
-            request.id, shard.tag, held.hold, (request.demand.tenant, request.digest)
-        )
+        try:
+            noted = await home.functions.job_move(
+                request.id, shard.tag, held.hold, (request.demand.tenant, request.digest)
+            )
+        except ServerUnavailable:
+            # or the slot would be taken for nobody while the home is away, once for each try
+            with contextlib.suppress(FleetError):
+                await shard.functions.hold_drop(held.hold)
+            raise
         if not isinstance(noted, bytes):
             await shard.functions.hold_drop(held.hold)
             return None
@@ -180,6 +190,6 @@ def _now(request: JobRequest) -> JobRequest:
 
 
 def _final(verdict: ShardVerdict) -> Verdict:
-    if isinstance(verdict, Held | Moved) or verdict == "lapsed":
+    if isinstance(verdict, _BETWEEN_SHARDS) or verdict == "lapsed":
         raise ServerUnavailable("the shard spoke of a move that nobody asked for: are its tags the fleet's?")
     return verdict

@@ -17,7 +17,7 @@ from scheduler.engine import moving
 from scheduler.engine.dispatch import Placement, Refusal
 from scheduler.engine.engine import Engine
 from scheduler.engine.shard import Shard
-from scheduler.errors import BadInput
+from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
 from scheduler.store.layout import chosen_tags
@@ -383,3 +383,45 @@ async def test_many_jobs_that_wait_move_together(engine: Engine, client: redis.R
     began = asyncio.get_running_loop().time()
     await until(lambda: len(held(client)) == 201 and not any(name[0] == "h" for name in held(client)), 20)
     print(f"200 jobs moved in {asyncio.get_running_loop().time() - began:.2f} s")
+
+
+async def test_a_shard_that_was_away_when_the_others_were_asked_has_not_said_no(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(engine, nodes_in(engine, engine.shards[3], 1)[0], 1)
+    await refresh(engine)
+    order = engine.parts.shards.order
+
+    def without(wanted: JobRequest) -> list[Shard]:
+        return [shard for shard in order(wanted) if shard is not engine.shards[3]]
+
+    monkeypatch.setattr(engine.parts.shards, "order", without)
+    for name in ("", name_in(engine, engine.shards[1])):
+        with pytest.raises(ServerUnavailable, match="these do not answer"):
+            await engine.place(request(name))
+
+
+async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
+    engine: Engine, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roomy, home = engine.shards[2], engine.shards[4]
+    await register(engine, nodes_in(engine, roomy, 1)[0], 1)
+    await refresh(engine)
+
+    async def away(*_: object) -> None:
+        raise ServerUnavailable("it does not answer")
+
+    monkeypatch.setattr(home.functions, "job_move", away)
+    with pytest.raises(ServerUnavailable):
+        await engine.place(request(name_in(engine, home)))
+    assert held(client) == {}
+
+
+async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, client: redis.Redis) -> None:
+    home, other = engine.shards[1], engine.shards[2]
+    for i in range(600):
+        word = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
+        client.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
+        client.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
+    await until(lambda: client.zcard(f"{home.key}:moved") == 0, 5)
+    assert client.ttl(f"{home.key}:job:{home.tag}.0") > 0
