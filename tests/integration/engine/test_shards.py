@@ -362,6 +362,9 @@ async def test_a_move_left_halfway_is_ended_by_another_replica(
     view = await one.parts.jobs.job(waiting.job, TENANT)
     assert view is not None
     assert view.state is JobState.PENDING
+    asked_at = asyncio.get_running_loop().time()
+    assert await one.parts.jobs.job(waiting.job, TENANT, 400) == view
+    assert asyncio.get_running_loop().time() - asked_at > 0.35
     assert isinstance(await one.place(request("half", wait_ms=60_000)), Exists)
     monkeypatch.undo()
     two = await start()
@@ -420,7 +423,7 @@ async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
 async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, client: redis.Redis) -> None:
     home, other = engine.shards[1], engine.shards[2]
     for i in range(600):
-        word = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
+        word: dict[str, Any] = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
         client.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
         client.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
     await until(lambda: client.zcard(f"{home.key}:moved") == 0, 5)
