@@ -15,7 +15,10 @@ from scheduler.store.resharding import Resharding
 
 
 class ShardLine(msgspec.Struct, frozen=True):
-    """One shard; `free` counts the nodes that can take a job now."""
+    """One shard; `free` counts the nodes that can take a job now.
+
+    `config_version` is the first shard's, also of a copy: one with a lower number decides by older pools.
+    """
 
     tag: str
     nodes: int
@@ -41,9 +44,8 @@ def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) 
         for part in fleet.shards:
             meta, leases, free = await part.views.shard()
             nodes = len(await part.views.node_ids())
-            lines.append(
-                ShardLine(part.tag, nodes, free, leases, int(meta.get("config_version", 0)), "frozen" in meta)
-            )
+            version = int(meta.get("config_source") or meta.get("config_version", 0))
+            lines.append(ShardLine(part.tag, nodes, free, leases, version, "frozen" in meta))
         return lines
 
     lines = on_redis(redis_url, namespace, ask)

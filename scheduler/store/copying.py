@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from scheduler.domain.configuration import configuration_text
+from scheduler.errors import ServerUnavailable
 from scheduler.store.functions import Functions
 from scheduler.store.views import PoolView, Views
 
@@ -50,6 +51,10 @@ async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:
             *(functions.pools_apply(0, text, version) for functions in others), return_exceptions=True
         )
         for failure in done:
+            if isinstance(failure, ServerUnavailable):
+                raise ServerUnavailable(
+                    f"it is stored, but a shard that does not answer decides by the old pools till then: {failure}"
+                ) from failure
             if isinstance(failure, BaseException):
                 raise failure
     return version

@@ -8,6 +8,7 @@ import redis
 
 from scheduler.domain.ids import PoolName
 from scheduler.engine.engine import Engine
+from scheduler.errors import ServerUnavailable
 from scheduler.settings import Settings
 from tests.conftest import divide, routed
 from tests.integration.engine.test_engine import until
@@ -66,4 +67,17 @@ async def test_a_shard_that_was_emptied_gets_the_pools_of_the_others(
     everywhere, key = routed(client), engine.shards[emptied].key
     everywhere.delete(key)
     everywhere.delete(f"{key}:pools")
+    await until(lambda: tenants(client, engine) == [["acme"]] * 3)
+
+
+async def test_a_change_that_one_shard_does_not_take_is_said_and_reaches_it_later(
+    client: redis.Redis, engine: Engine
+) -> None:
+    await engine.parts.pools.put(GOLD, pool("acme", "late"))
+    frozen = engine.shards[1]
+    await frozen.functions.shard_freeze("freeze")
+    with pytest.raises(ServerUnavailable, match="it is stored, but a shard that does not answer"):
+        await engine.parts.pools.put(GOLD, pool("acme"))
+    assert tenants(client, engine) == [["acme"], ["acme", "late"], ["acme"]]
+    await frozen.functions.shard_freeze("thaw")
     await until(lambda: tenants(client, engine) == [["acme"]] * 3)
