@@ -44,7 +44,7 @@ def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) 
         for part in fleet.shards:
             meta, leases, free = await part.views.shard()
             nodes = len(await part.views.node_ids())
-            version = int(meta.get("config_source") or meta.get("config_version", 0))
+            version = int(meta.get("config_source") or meta.get("config_version") or 0)
             lines.append(ShardLine(part.tag, nodes, free, leases, version, "frozen" in meta))
         return lines
 

@@ -423,7 +423,7 @@ async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
 async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, client: redis.Redis) -> None:
     home, other = engine.shards[1], engine.shards[2]
     for i in range(600):
-        word: dict[str, Any] = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
+        word: Any = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
         client.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
         client.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
     await until(lambda: client.zcard(f"{home.key}:moved") == 0, 5)
