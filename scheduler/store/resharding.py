@@ -48,8 +48,8 @@ class Resharding:
             source = await self._client.primary_of(self._shard)
             target_id = (await self._client.ask(to, "CLUSTER", "MYID")).decode()
             if source == to:
-                frozen = await self._client.execute_command("HEXISTS", self._shard, "frozen")
-                return "it is there already" + (", and frozen: `fleet shard thaw` lets it go on" if frozen else "")
+                async with asyncio.timeout(deadline_s):
+                    return await self._stays(to, primaries)
             await check_primaries(self._client)
             async with asyncio.timeout(deadline_s):
                 if await self._migrated_by_server(source, target_id):
@@ -62,8 +62,17 @@ class Resharding:
         except (RedisError, OSError) as error:
             raise self._failed(str(error)) from error
 
+    async def _stays(self, at: str, primaries: list[str]) -> str:
+        """Where a move away was begun, none of its keys may have gone: they come back only after it is ended."""
+        for other in (primary for primary in primaries if primary != at):
+            if await self._client.ask(other, "CLUSTER", "COUNTKEYSINSLOT", self._slot):
+                raise BadInput("TO", f"must be {other} first: some of the keys are there")
+        await self._client.ask(at, "CLUSTER", "SETSLOT", self._slot, "STABLE")
+        frozen = await self._client.execute_command("HEXISTS", self._shard, "frozen")
+        return "it is there already" + (", and frozen: `fleet shard thaw` lets it go on" if frozen else "")
+
     def _failed(self, why: str) -> ServerUnavailable:
-        then = "; some of its keys did, so it stays frozen: repeat this until it succeeds" if self._divided else ""
+        then = "; its keys may be at both, so it stays frozen: repeat this until it succeeds" if self._divided else ""
         return ServerUnavailable(f"the hash slot {self._slot} did not move ({why}){then}")
 
     async def _migrated_by_server(self, source: str, target_id: str) -> bool:
@@ -114,12 +123,13 @@ class Resharding:
         """The way of all versions. Nothing changes in the shard meanwhile, so no call meets half of it."""
         source_id = (await self._client.ask(source, "CLUSTER", "MYID")).decode()
         await self._client.ask(to, "CLUSTER", "SETSLOT", self._slot, "IMPORTING", source_id)
+        # from here on each key that is not there is looked for at the other
+        self._divided = True
         await self._client.ask(source, "CLUSTER", "SETSLOT", self._slot, "MIGRATING", target_id)
         host, _, port = to.rpartition(":")
         login = ("AUTH2", *self._credentials) if self._credentials else ()
         count = 0
         while keys := await self._client.ask(source, "CLUSTER", "GETKEYSINSLOT", self._slot, KEYS_MAX):
-            self._divided = True
             # a key of which the answer was lost is at both: that of the source counts
             await self._client.ask(source, "MIGRATE", host, port, "", 0, MIGRATE_MS, "REPLACE", *login, "KEYS", *keys)
             count += len(keys)

@@ -21,6 +21,7 @@ from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
 from scheduler.store.layout import chosen_tags
+from scheduler.store.moves import Move
 from tests.integration.engine.test_engine import until
 
 TENANT = Tenant("default")
@@ -428,3 +429,26 @@ async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: 
         client.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
     await until(lambda: client.zcard(f"{home.key}:moved") == 0, 5)
     assert client.ttl(f"{home.key}:job:{home.tag}.0") > 0
+
+
+async def test_a_shard_that_does_not_answer_keeps_no_jobs_of_the_others_waiting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, asked = engine.shards[1], Counter[str]()
+    monkeypatch.setattr(Shard, "away", property(lambda shard: shard is gone))
+    for shard in engine.shards:
+
+        async def due(_: int, tag: str = shard.tag) -> list[Move]:
+            asked[tag] += 1
+            return [Move(JobId("0.x"), gone.tag, "h", settled=True, record=b"")]
+
+        monkeypatch.setattr(shard.functions, "moves_due", due)
+    ends: list[str] = []
+
+    async def end(_: object, shard: Shard, *__: object) -> None:
+        ends.append(shard.tag)
+
+    monkeypatch.setattr(moving.Mover, "_end", end)
+    await until(lambda: asked[engine.shards[2].tag] >= 2, 10)
+    assert asked[gone.tag] == 0
+    assert ends == []

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from scheduler.dev.cluster import EmbeddedCluster
 from scheduler.domain.ids import NodeId
-from scheduler.errors import LibraryMismatch, ServerUnavailable
+from scheduler.errors import BadInput, LibraryMismatch, ServerUnavailable
 from scheduler.store import resharding
 from scheduler.store.client import Client, connect
 from scheduler.store.library import load_library
@@ -47,6 +47,7 @@ async def frozen(client: Client) -> bool:
 async def test_a_shard_with_its_keys_in_two_places_stays_frozen_until_the_move_is_repeated(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    source = await client.primary_of(SHARD)
     to, ask, asked = await another(client), client.ask, 0
 
     async def failing(primary: str, *command: Any) -> Any:
@@ -64,7 +65,13 @@ async def test_a_shard_with_its_keys_in_two_places_stays_frozen_until_the_move_i
         await Moves(client, SHARD).reap()
     monkeypatch.undo()
     monkeypatch.setattr(Resharding, "_migrated_by_server", by_key)
-    assert "keys, frozen meanwhile" in await Resharding(client, SHARD).move(to)
+    with pytest.raises(BadInput, match=f"must be {to} first"):
+        await Resharding(client, SHARD).move(source)
+    assert (await Resharding(client, SHARD).move(to)).startswith(f"moved from {source} to {to}: ")
+    assert await client.primary_of(SHARD) == to
+    registered = await client.execute_command("ZRANGE", f"{SHARD}:nodes", 0, -1)
+    assert {f"n{i}".encode() for i in range(20)} <= set(registered)
+    assert await client.execute_command("EXISTS", *(f"{SHARD}:node:n{i}" for i in range(20))) == 20
     assert not await frozen(client)
     await Moves(client, SHARD).reap()
 
@@ -75,7 +82,7 @@ async def test_a_move_that_fails_before_its_first_key_leaves_the_shard_going(
     to, ask = await another(client), client.ask
 
     async def failing(primary: str, *command: Any) -> Any:
-        if "MIGRATING" in command:
+        if "IMPORTING" in command:
             raise ResponseError("ERR no")
         return await ask(primary, *command)
 
@@ -100,3 +107,23 @@ async def test_a_shard_that_is_there_already_is_said_to_be_frozen(client: Client
     await Moves(client, SHARD).shard_freeze("freeze")
     assert "fleet shard thaw" in await Resharding(client, SHARD).move(here)
     await Moves(client, SHARD).shard_freeze("thaw")
+
+
+async def test_a_move_that_failed_before_its_first_key_is_taken_back_by_naming_where_it_is(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, to, ask = await client.primary_of(SHARD), await another(client), client.ask
+
+    async def failing(primary: str, *command: Any) -> Any:
+        if "GETKEYSINSLOT" in command:
+            raise ResponseError("ERR no")
+        return await ask(primary, *command)
+
+    monkeypatch.setattr(client, "ask", failing)
+    with pytest.raises(ServerUnavailable, match="stays frozen"):
+        await Resharding(client, SHARD).move(to)
+    monkeypatch.setattr(client, "ask", ask)
+    assert "fleet shard thaw" in await Resharding(client, SHARD).move(here)
+    await Moves(client, SHARD).shard_freeze("thaw")
+    await Moves(client, SHARD).reap()
+    await Moves(client, SHARD).node_register(NodeId("new"), endpoint="x", slots=1, capabilities=["gpu"])
