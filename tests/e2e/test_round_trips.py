@@ -12,7 +12,8 @@ from tests.conftest import Topology
 from tests.e2e.conftest import place, register
 
 PLACEMENTS = 100
-BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO"}
+# HGET: which shards there are, once a second
+BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO", "HGET"}
 SENTINELS = {"PING", "PUBLISH"}  # of their own
 BEGIN, END = "ECHO the-recording-begins", "ECHO the-recording-ends"
 
