@@ -1,7 +1,9 @@
 """One real server, cluster or set of sentinels for each test process; a clean one for each test."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,6 +18,7 @@ from scheduler.dev.server import EmbeddedServer, Prefer, ServerChoice, choose_se
 from scheduler.errors import NoServer
 from scheduler.store.layout import chosen_tags
 from scheduler.store.library import read_library
+from tests.sharded import Shards
 
 # Tests may look where DEBUG looks (DEBUG SLEEP, DEBUG SET-ACTIVE-EXPIRE); both servers forbid it by default.
 _ARGS = ("--enable-debug-command", "local")
@@ -102,8 +105,10 @@ def _emptied(server: EmbeddedServer) -> redis.Redis:
 
 
 @pytest.fixture
-def client(topology: Topology, server: EmbeddedServer) -> Iterator[redis.Redis]:
+def client(topology: Topology, server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
     """A plain client of the primary of fleet:{0}; every primary is empty and has the library."""
+    if "FLEET_TEST_SHARDS" in os.environ and (pinned := request.node.get_closest_marker("one_shard")):
+        request.node.user_properties.append(("one_shard", pinned.args[0]))
     if isinstance(topology, EmbeddedCluster):
         for other in topology.servers:
             _emptied(other).close()
@@ -118,29 +123,77 @@ def routed(client: redis.Redis) -> "redis.Redis | RedisCluster":
     return RedisCluster(host="127.0.0.1", port=port) if enabled else client
 
 
+@contextmanager
+def reaching(client: redis.Redis) -> "Iterator[redis.Redis | RedisCluster]":
+    """The routed client, closed at the end if it is another than this one."""
+    everywhere = routed(client)
+    try:
+        yield everywhere
+    finally:
+        if everywhere is not client:
+            everywhere.close()
+
+
 def divide(client: redis.Redis, count: int) -> tuple[str, ...]:
     """Divide the empty fleet into so many shards; answers their tags."""
     tags = chosen_tags(count)
-    everywhere = routed(client)
-    for tag in reversed(tags):
-        answer: Any = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, f"fleet:{{{tag}}}", " ".join(tags))  # type: ignore[no-untyped-call]
-        assert answer == [b"initialised"]
+    with reaching(client) as everywhere:
+        for tag in reversed(tags):
+            key = f"fleet:{{{tag}}}"
+            answer: Any = everywhere.execute_command("FCALL", "fleet1_shard_init", 1, key, " ".join(tags))  # type: ignore[no-untyped-call]
+            assert answer == [b"initialised"]
     return tags
 
 
+@contextmanager
+def looking(client: redis.Redis) -> Iterator[Shards]:
+    """What `shards` is, for a fixture that stands before it."""
+    with reaching(client) as everywhere:
+        yield Shards(everywhere)
+
+
 @pytest.fixture
-def redis_url(topology: Topology, client: redis.Redis) -> str:
-    """The address of an empty fleet, of FLEET_TEST_SHARDS shards where that is set."""
+def redis_url(topology: Topology, client: redis.Redis, request: pytest.FixtureRequest) -> str:
+    """The address of an empty fleet, of FLEET_TEST_SHARDS shards unless the test is marked `one_shard`."""
     assert client.ping()
-    if shards := int(os.environ.get("FLEET_TEST_SHARDS", "0")):
+    shards = int(os.environ.get("FLEET_TEST_SHARDS", "0"))
+    if shards and not request.node.get_closest_marker("one_shard"):
         divide(client, shards)
     return topology.url
 
 
 @pytest.fixture
-def fresh_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
+def shards(redis_url: str, client: redis.Redis) -> Iterator[Shards]:
+    """A look into every shard of that fleet."""
+    assert redis_url
+    with looking(client) as found:
+        yield found
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests counted for people, in their `figure` properties; which kept to one shard of several, and why."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    for figure in (value for report in reports for name, value in report.user_properties if name == "figure"):
+        terminalreporter.write_line(f"figure: {figure}")
+    whys = Counter(
+        why
+        for report in reports
+        if report.when == "call"
+        for name, why in report.user_properties
+        if name == "one_shard"
+    )
+    if whys:
+        terminalreporter.section(f"{whys.total()} tests kept to one shard")
+        for why, count in whys.most_common():
+            terminalreporter.write_line(f"{count:4} {why}")
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., EmbeddedServer]]:
     """Start servers of a test's own: fresh_server("--appendonly", "yes"); `kill` and `start` keep folder and port."""
     started: list[EmbeddedServer] = []
+    if "FLEET_TEST_SHARDS" in os.environ:
+        request.node.user_properties.append(("one_shard", "starts servers of its own"))
 
     def start(*args: str) -> EmbeddedServer:
         folder = tmp_path / f"server{len(started)}"
@@ -151,10 +204,3 @@ def fresh_server(tmp_path: Path) -> Iterator[Callable[..., EmbeddedServer]]:
     yield start
     for running in started:
         running.stop()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests have counted for people to read: each record_property("figure", …) on a line of its own."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    for figure in (value for report in reports for name, value in report.user_properties if name == "figure"):
-        terminalreporter.write_line(f"figure: {figure}")

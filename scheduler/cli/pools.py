@@ -16,7 +16,7 @@ from scheduler.domain.configuration import Change, Configuration, difference
 from scheduler.domain.ids import PoolName, checked_id
 from scheduler.domain.pool import Selector
 from scheduler.errors import BadInput
-from scheduler.store.copying import copy_configuration, pools_of_all
+from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool
 from scheduler.store.functions import Applied, Functions
 from scheduler.store.views import PoolView, Views
 
@@ -185,13 +185,12 @@ def remove(name: str, redis_url: str | None, namespace: str | None) -> None:
     """Take one pool out; its nodes stay."""
     pool = PoolName(checked_id("NAME", name))
 
-    async def ask(fleet: OnRedis) -> str:
-        word = await fleet.first.functions.pool_remove(pool)
+    async def ask(fleet: OnRedis) -> bool:
+        removed = await remove_pool(fleet.first.functions, [shard.views for shard in fleet.shards], pool)
         await _copied(fleet)
-        return word
+        return removed
 
-    word = on_redis(redis_url, namespace, ask)
-    if word == "unknown":
+    if not on_redis(redis_url, namespace, ask):
         click.echo(f"fleet: no pool {pool} is configured", err=True)
         raise click.exceptions.Exit(1)
     click.echo(f"removed {pool}")

@@ -6,7 +6,7 @@ import logging
 from scheduler.domain.ids import PoolName
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
-from scheduler.store.copying import copy_configuration, pools_of_all, restore_configuration
+from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool, restore_configuration
 from scheduler.store.views import PoolView
 
 log = logging.getLogger("fleet.engine")
@@ -48,9 +48,9 @@ class Configured:
 
     async def remove(self, pool: PoolName) -> bool:
         """Whether it was there. Copied also where it is gone already: the last removal may have failed halfway."""
-        word = await self._shards.first.functions.pool_remove(pool)
+        removed = await remove_pool(self._shards.first.functions, [shard.views for shard in self._shards], pool)
         await self._copy()
-        return word == "removed"
+        return removed
 
     async def pools(self) -> tuple[int, list[PoolView]]:
         """The first shard's config_version, and every pool by name with its members in all shards."""

@@ -13,7 +13,7 @@ EPOCH_GRACE_MS = 10_000
 
 
 class Mirror:
-    """Holds the current snapshot. `refresh` may be called by anyone; concurrent calls share one run."""
+    """Holds the current snapshot. `refresh` may be called by anyone; those who wait share a run."""
 
     def __init__(self, functions: Functions, refresh_ms: int) -> None:
         self.snapshot = Snapshot()
@@ -53,7 +53,11 @@ class Mirror:
             await asyncio.sleep(self._refresh_ms / 1000 * random.uniform(0.8, 1.2))
 
     async def refresh(self) -> None:
-        """Bring the snapshot to Redis's present version; joins a refresh that is under way."""
+        """Bring the snapshot to Redis's present version."""
+        under_way = self._running
+        if under_way is not None and not under_way.done():
+            # it may have read before what the caller has heard of
+            await asyncio.shield(under_way)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._refresh())
         await asyncio.shield(self._running)

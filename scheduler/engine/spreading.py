@@ -111,7 +111,7 @@ class Spreader:
         return self._refused(refusals, order)
 
     def _refused(self, refusals: Sequence[Refusal], asked: Sequence[Shard]) -> Refusal:
-        # also of one that has come back meanwhile: it has not said no
+        # by now one that was left out may be back, and have the room
         if missing := [f"{{{shard.tag}}}" for shard in self._shards if shard not in asked]:
             raise ServerUnavailable(f"no other shard has room, and these do not answer: {' '.join(missing)}")
         return merged(refusals)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from scheduler.domain.configuration import configuration_text
-from scheduler.errors import ServerUnavailable
+from scheduler.domain.ids import PoolName
+from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.functions import Functions
 from scheduler.store.views import PoolView, Views
 
@@ -37,6 +38,19 @@ async def restore_configuration(first: Views, functions: Functions, other: Views
     if version < source:
         _, configuration = await other.configuration()
         await functions.pools_apply(version, configuration_text(configuration))
+
+
+async def remove_pool(functions: Functions, shards: Sequence[Views], pool: PoolName) -> bool:
+    """Take the pool out of the first shard's configuration, which is to be copied then; whether it was there.
+
+    An automatic pool is known to the shards of its nodes only: BadInput says of it what they would say.
+    """
+    if await functions.pool_remove(pool) == "removed":
+        return True
+    _, pools = await pools_of_all(shards)
+    if any(known.name == pool and known.languages for known in pools):
+        raise BadInput("pool", "is automatic: it goes with its last node")
+    return False
 
 
 async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:

@@ -12,10 +12,8 @@ _VALUES = re.compile(r"^local (\w+(?:, \w+)*)(?= =|$)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*$", re.MULTILINE)
 
 
-def _shared(name: str, texts: Mapping[str, str]) -> str:
-    text = texts[name]
-    others = _COMMENT.sub("", "\n".join(other for file, other in texts.items() if file != name))
-    used = set(re.findall(r"\w+", others))
+def _shared(name: str, text: str, words: Mapping[str, set[str]]) -> str:
+    used = set[str]().union(*(named for file, named in words.items() if file != name))
     functions = [f for f in _FUNCTION.findall(text) if f in used]
     values = [group for group in _VALUES.findall(text) if used & set(group.split(", "))]
     for function in functions:
@@ -30,9 +28,10 @@ def _shared(name: str, texts: Mapping[str, str]) -> str:
 
 def joined(prelude: str, shared: Mapping[str, str], functions: Mapping[str, str]) -> list[str]:
     """The parts of the chunk in order: the prelude as it is, the shared files, the function files."""
-    texts = {**shared, **functions}
+    # read once: with each shared file's own look at all others a start would take a tenth of a second longer
+    words = {name: set(re.findall(r"\w+", _COMMENT.sub("", text))) for name, text in {**shared, **functions}.items()}
     return [
         prelude,
-        *(_shared(name, texts) for name in shared),
+        *(_shared(name, text, words) for name, text in shared.items()),
         *(f"do {text}end\n" for text in functions.values()),
     ]

@@ -12,13 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.server import free_port
 from tests.deploy.balancers import BALANCERS, Front, running, tool
 from tests.e2e.conftest import register, wait_until
+from tests.sharded import Shards
 
-LEASES = "fleet:{0}:node:n1:leases"
 _CHECK = {"nginx": "-t", "haproxy": "-c"}
 
 _missing = {name: pytest.mark.skipif(tool(name) is None, reason=f"{name} is not installed") for name in BALANCERS}
@@ -52,8 +51,8 @@ def test_the_balancer_takes_the_configuration(balancer: str, tmp_path: Path) -> 
 
 
 @each_balancer
-def test_a_job_goes_its_whole_way_through(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=4)
+def test_a_job_goes_its_whole_way_through(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=4)
     with httpx.Client(base_url=front.url, timeout=30) as http:
         placed = http.post("/v1/jobs", json={"requires": ["a"], "payload": {"x": 1}})
         assert placed.status_code == 201, placed.text
@@ -65,7 +64,7 @@ def test_a_job_goes_its_whole_way_through(front: Front, client: redis.Redis) -> 
         assert http.post(f"/v1/jobs/{job}/finish", json=finish).status_code == 200
         assert http.get(f"/v1/jobs/{job}?wait_ms=60000").json()["job"]["state"] == "succeeded"
         # a refusal passes as it was said
-        register(client, "n2", "b", slots=1)
+        register(shards, "n2", "b", slots=1)
         last = {"requires": ["b"], "deliver": "direct"}
         assert http.post("/v1/jobs", json=last).status_code == 201
         refused = http.post("/v1/jobs", json=last)
@@ -79,8 +78,8 @@ def test_a_job_goes_its_whole_way_through(front: Front, client: redis.Redis) -> 
 
 
 @each_balancer
-def test_connections_are_kept_on_both_sides(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=1_000)
+def test_connections_are_kept_on_both_sides(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=1_000)
     with httpx.Client(base_url=front.url, timeout=30) as http:
         first = http.get("/v1/cluster").extensions["network_stream"].get_extra_info("client_addr")
         before = established(front)
@@ -101,8 +100,8 @@ def established(front: Front) -> set[tuple[str, str]]:
 
 
 @each_balancer
-def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=100_000)
+def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=100_000)
     count, killed_at = 600, 200
     statuses: Counter[int] = Counter()
     broken: list[str] = []
@@ -127,12 +126,12 @@ def test_a_replica_killed_midway_costs_no_request_that_carries_an_id(front: Fron
     assert len(broken) <= 16, "no more than were under way"
     assert set(statuses) <= {200, 201}, statuses
     assert statuses.total() == count
-    assert client.zcard(LEASES) == count
+    assert shards.holding("n1") == count
 
 
 @each_balancer
-def test_a_client_may_send_an_id_again_itself(front: Front, client: redis.Redis) -> None:
-    register(client, "n1", "a", slots=100_000)
+def test_a_client_may_send_an_id_again_itself(front: Front, shards: Shards) -> None:
+    register(shards, "n1", "a", slots=100_000)
     count, killed_at = 300, 100
 
     with httpx.Client(base_url=front.url, timeout=30) as http, ThreadPoolExecutor(16) as pool:
@@ -153,7 +152,7 @@ def test_a_client_may_send_an_id_again_itself(front: Front, client: redis.Redis)
         statuses = Counter(pool.map(place, range(count)))
 
     assert set(statuses) <= {200, 201}, statuses
-    assert client.zcard(LEASES) == count
+    assert shards.holding("n1") == count
 
 
 def holders(ports: list[int]) -> list[int]:
@@ -167,9 +166,9 @@ def holders(ports: list[int]) -> list[int]:
 @pytest.mark.parametrize(("headers", "status", "jobs"), [({}, 502, 0), ({"idempotency-key": "j1"}, 201, 1)])
 @each_balancer
 def test_a_job_is_sent_again_only_if_the_client_says_that_it_has_an_id(
-    front: Front, client: redis.Redis, headers: dict[str, str], status: int, jobs: int
+    front: Front, shards: Shards, headers: dict[str, str], status: int, jobs: int
 ) -> None:
-    register(client, "n1", "a", slots=10)
+    register(shards, "n1", "a", slots=10)
     for replica in front.replicas:
         replica.send_signal(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
@@ -181,15 +180,13 @@ def test_a_job_is_sent_again_only_if_the_client_says_that_it_has_an_id(
         for replica in front.replicas:
             replica.send_signal(signal.SIGCONT)
         assert sent.result(20).status_code == status
-    assert client.zcard(LEASES) == jobs
+    assert shards.holding("n1") == jobs
 
 
 @each_balancer
-def test_events_come_through_one_by_one_and_a_client_resumes_at_another_replica(
-    front: Front, client: redis.Redis
-) -> None:
+def test_events_come_through_one_by_one_and_a_client_resumes_at_another_replica(front: Front, shards: Shards) -> None:
     def happen(job: str) -> str:
-        stored: Any = client.xadd("fleet:{0}:events", {"kind": "job_failed", "job": job, "tenant": "default"})
+        stored: Any = shards.redis.xadd("fleet:{0}:events", {"kind": "job_failed", "job": job, "tenant": "default"})
         return str(stored.decode())
 
     def heard(response: httpx.Response) -> Iterator[str]:
@@ -215,10 +212,10 @@ def test_events_come_through_one_by_one_and_a_client_resumes_at_another_replica(
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_rolling_restart_under_steady_load_fails_no_request(
-    front: Front, balancer: str, client: redis.Redis, record_property: Callable[[str, object], None]
+    front: Front, balancer: str, shards: Shards, record_property: Callable[[str, object], None]
 ) -> None:
     """Each replica is restarted in turn. A try that fails is made again with the same id, for five seconds."""
-    register(client, "n1", "a", slots=1_000_000)
+    register(shards, "n1", "a", slots=1_000_000)
     over = threading.Event()
     tries: Counter[str] = Counter()
     places: list[int] = []
@@ -263,4 +260,4 @@ def test_a_rolling_restart_under_steady_load_fails_no_request(
     figure = f"{balancer}: {sum(places)} requests over 3 restarts, {again} tried again by the client {dict(tries)}"
     record_property("figure", f"{figure}, failed after retries: {len(failed)}")
     assert failed == []
-    assert client.zcard(LEASES) == sum(places), "each id has one lease"
+    assert shards.holding("n1") == sum(places), "each id has one lease"

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import free_port
 from tests.e2e.conftest import Replicas, place, register, wait_until
+from tests.sharded import Shards
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -78,7 +79,7 @@ def test_each_alert_has_a_test_that_sees_it_fire() -> None:
 
 
 def test_rules_and_dashboard_name_only_what_a_live_replica_exports(http: httpx.Client, client: redis.Redis) -> None:
-    register(client, "n1", "a")
+    register(Shards(client), "n1", "a")
     assert place(http, "a").status_code == 201
     names: set[str] = set()
     labels: dict[str, set[str]] = {}
@@ -117,7 +118,7 @@ def test_prometheus_asks_three_replicas_and_evaluates_every_rule(
     replicas: Replicas, client: redis.Redis, tmp_path: Path
 ) -> None:
     urls = replicas(3)
-    register(client, "n1", "a")
+    register(Shards(client), "n1", "a")
     config = (PROMETHEUS / "prometheus.yml").read_text("utf-8").replace("interval: 5s", "interval: 1s")
     for number, url in enumerate(urls, 1):
         assert f"replica{number}:8080" in config

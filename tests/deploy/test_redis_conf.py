@@ -16,6 +16,7 @@ from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, free_port
 from scheduler.errors import NoServer
 from tests.e2e.conftest import FLEET, fcall, place, register, wait_until
+from tests.sharded import Shards
 
 REDIS = Path(__file__).parents[2] / "deploy" / "redis"
 # a test's server has a port and a folder of its own
@@ -80,7 +81,7 @@ def load(server: EmbeddedServer) -> "subprocess.CompletedProcess[str]":
 
 def cordoned(client: redis.Redis) -> bool:
     try:
-        return fcall(client, "node_mark", "n1", "cordon") == ["marked", "cordoned"]
+        return fcall(Shards(client), "node_mark", "n1", "cordon") == ["marked", "cordoned"]
     except redis.ResponseError as error:
         assert str(error).startswith("NOREPLICAS"), error  # noqa: PT017 - any other would be a fault
         return False
@@ -115,7 +116,7 @@ def test_jobs_are_placed_with_a_copy_outlive_a_crash_and_are_refused_without_one
             redis.Redis(port=primary.port) as to,
         ):
             wait_until(lambda: ready(http), "the replica is ready", 30)
-            register(to, "n1", "a")
+            register(Shards(to), "n1", "a")
             placed = place(http, "a", id="kept")
             assert placed.status_code == 201, placed.text
 
@@ -144,7 +145,7 @@ def test_sentinel_promotes_a_copy_that_goes_on_with_the_library_and_the_jobs(sta
     copies = [copy_of(start, primary) for _ in range(2)]
     assert load(primary).returncode == 0
     with redis.Redis(port=primary.port) as client:
-        register(client, "n1", "a")
+        register(Shards(client), "n1", "a")
         assert client.wait(2, 5_000) == 2
 
     ports = [free_port() for _ in range(3)]

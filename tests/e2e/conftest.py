@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound, stop
+from tests.sharded import Shards
 
 P = "fleet:{0}"
 FLEET = Path(sys.executable).with_name("fleet")
@@ -25,13 +25,12 @@ FLEET = Path(sys.executable).with_name("fleet")
 Replicas = Callable[[int], list[str]]
 
 
-def fcall(client: redis.Redis, name: str, *args: str | float) -> list[Any]:
+def fcall(shards: Shards, name: str, *args: str | float) -> list[Any]:
     """One call as redis-cli would make it, its reply as text."""
-    answer: Any = client.execute_command("FCALL", f"fleet1_{name}", 1, P, *args)
-    return [part.decode() if isinstance(part, bytes) else part for part in answer]
+    return shards.fcall(name, *args)
 
 
-def register(client: redis.Redis, node: str, capabilities: str, slots: int = 1_000, ttl_ms: int = 60_000) -> str:
+def register(shards: Shards, node: str, capabilities: str, slots: int = 1_000, ttl_ms: int = 60_000) -> str:
     """A node that nobody runs: it can be claimed until its TTL is over; answers its incarnation."""
     fields: list[str | int] = [
         "endpoint",
@@ -43,7 +42,7 @@ def register(client: redis.Redis, node: str, capabilities: str, slots: int = 1_0
         "ttl_ms",
         ttl_ms,
     ]
-    return str(fcall(client, "node_register", node, *fields)[1])
+    return str(fcall(shards, "node_register", node, *fields)[1])
 
 
 def place(http: httpx.Client, token: str, **more: object) -> httpx.Response:

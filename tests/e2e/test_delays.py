@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 
 import httpx
-import redis
 
 from scheduler.agent import Agent, Job
 from scheduler.domain.ids import NodeId
 from scheduler.settings import Settings
-from tests.e2e.conftest import P, fcall, place, register, wait_until
+from tests.e2e.conftest import fcall, place, register, wait_until
 from tests.integration.agent.conftest import node_config, until
 from tests.integration.http.conftest import ready, running
+from tests.sharded import Shards
 
 TTL_MS, REFRESH_MS, HEARTBEAT_MS = 3_000, 200, 1_000
 TRIES = 5
@@ -31,32 +31,32 @@ def best_of(measure: Callable[[int], float]) -> float:
     return min(measure(i) for i in range(TRIES))
 
 
-def test_the_claim_after_a_cordon_does_not_land_there(client: redis.Redis, http: httpx.Client) -> None:
-    register(client, "n1", "asr:zh")
+def test_the_claim_after_a_cordon_does_not_land_there(shards: Shards, http: httpx.Client) -> None:
+    register(shards, "n1", "asr:zh")
 
     def cordon(_: int) -> float:
         assert node_of(place(http, "asr:zh")) == "n1"
-        assert fcall(client, "node_mark", "n1", "cordon") == ["marked", "cordoned"]
+        assert fcall(shards, "node_mark", "n1", "cordon") == ["marked", "cordoned"]
         start = time.monotonic()
         refused = place(http, "asr:zh")
         delay = since(start)
         # not the best of several tries: each very next claim obeys, whatever the snapshot says
         assert (refused.status_code, refused.json()["class"]) == (503, "unavailable")
-        assert fcall(client, "node_mark", "n1", "uncordon") == ["marked", "ready"]
+        assert fcall(shards, "node_mark", "n1", "uncordon") == ["marked", "ready"]
         return delay
 
     print(f"\ncordon: the next claim obeyed; it was answered after {best_of(cordon):.0f} ms")
 
-    register(client, "n2", "asr:zh")
-    fcall(client, "node_mark", "n1", "cordon")
+    register(shards, "n2", "asr:zh")
+    fcall(shards, "node_mark", "n1", "cordon")
     assert {node_of(place(http, "asr:zh")) for _ in range(20)} == {"n2"}
 
 
-def test_a_silent_node_is_lost_and_gets_no_claim_after_its_ttl(client: redis.Redis, http: httpx.Client) -> None:
-    incarnation = register(client, "n1", "asr:zh", ttl_ms=TTL_MS)
-    assert fcall(client, "node_heartbeat", "n1", incarnation)[0] == "ok"
+def test_a_silent_node_is_lost_and_gets_no_claim_after_its_ttl(shards: Shards, http: httpx.Client) -> None:
+    incarnation = register(shards, "n1", "asr:zh", ttl_ms=TTL_MS)
+    assert fcall(shards, "node_heartbeat", "n1", incarnation)[0] == "ok"
     start, last_claim, refused = time.monotonic(), 0.0, None
-    while client.hget(f"{P}:node:n1", "state") != b"lost":
+    while shards.redis.hget(shards.node("n1"), "state") != b"lost":
         sent = since(start)
         assert sent < TTL_MS + 2_000, "it is never marked lost"
         answer = place(http, "asr:zh")
@@ -71,23 +71,23 @@ def test_a_silent_node_is_lost_and_gets_no_claim_after_its_ttl(client: redis.Red
     assert last_claim <= TTL_MS + 500
     refused = place(http, "asr:zh")
     assert (refused.status_code, refused.json()["class"]) == (503, "unavailable")
-    assert fcall(client, "node_heartbeat", "n1", incarnation) == ["unknown"]
+    assert fcall(shards, "node_heartbeat", "n1", incarnation) == ["unknown"]
 
 
-def test_a_heartbeat_changes_what_is_placed_within_a_refresh(client: redis.Redis, http: httpx.Client) -> None:
-    incarnation = register(client, "n1", "asr:zh")
+def test_a_heartbeat_changes_what_is_placed_within_a_refresh(shards: Shards, http: httpx.Client) -> None:
+    incarnation = register(shards, "n1", "asr:zh")
 
     def gain(i: int) -> float:
         assert place(http, f"tts:v{i}").status_code in {422, 503}
-        assert fcall(client, "node_heartbeat", "n1", incarnation, "capabilities", f"asr:zh tts:v{i}")[0] == "ok"
+        assert fcall(shards, "node_heartbeat", "n1", incarnation, "capabilities", f"asr:zh tts:v{i}")[0] == "ok"
         start = time.monotonic()
         wait_until(lambda: place(http, f"tts:v{i}").status_code == 201, "the new capability is used")
         return since(start)
 
     def lose(i: int) -> float:
-        fcall(client, "node_heartbeat", "n1", incarnation, "capabilities", f"asr:zh tts:v{i}")
+        fcall(shards, "node_heartbeat", "n1", incarnation, "capabilities", f"asr:zh tts:v{i}")
         wait_until(lambda: place(http, f"tts:v{i}").status_code == 201, "the capability is offered")
-        assert fcall(client, "node_heartbeat", "n1", incarnation, "capabilities", "asr:zh")[0] == "ok"
+        assert fcall(shards, "node_heartbeat", "n1", incarnation, "capabilities", "asr:zh")[0] == "ok"
         start = time.monotonic()
         wait_until(lambda: place(http, f"tts:v{i}").status_code != 201, "the capability is no longer used")
         return since(start)
@@ -98,9 +98,7 @@ def test_a_heartbeat_changes_what_is_placed_within_a_refresh(client: redis.Redis
     assert lost <= REFRESH_MS + 100
 
 
-async def test_after_flushall_all_nodes_are_back_and_the_snapshot_is_right(
-    client: redis.Redis, redis_url: str
-) -> None:
+async def test_after_flushall_all_nodes_are_back_and_the_snapshot_is_right(shards: Shards, redis_url: str) -> None:
     async def work(job: Job) -> str:
         return job.id
 
@@ -109,21 +107,22 @@ async def test_after_flushall_all_nodes_are_back_and_the_snapshot_is_right(
     tasks = [asyncio.create_task(agent.run()) for agent in agents]
 
     def all_are_ready() -> bool:
-        return all(client.hget(f"{P}:node:{name}", "state") == b"ready" for name in names)
+        return all(shards.redis.hget(shards.node(name), "state") == b"ready" for name in names)
 
     async with running(Settings(redis_url=redis_url)) as (app, http):
-        mirror = app.state.engine.first.mirror
+        engine = app.state.engine
+
+        def epochs() -> list[str]:
+            return [shard.mirror.snapshot.epoch for shard in engine.shards]
 
         def snapshot_is_right() -> bool:
-            snapshot = mirror.snapshot
-            epoch = client.hget(P, "epoch")
-            held = {node.id: node for node in snapshot.nodes if node is not None}
+            found = [node for shard in engine.shards for node in shard.mirror.snapshot.nodes if node is not None]
+            held = {node.id: node for node in found}
             return (
-                isinstance(epoch, bytes)
-                and snapshot.epoch == epoch.decode()
+                epochs() == [(shards.redis.hget(key, "epoch") or b"").decode() for key in shards.keys]  # type: ignore[union-attr]
                 and sorted(held) == names
                 and all(
-                    client.hget(f"{P}:node:{name}", "structure") == node.structure.encode() and node.free == 2
+                    shards.redis.hget(shards.node(name), "structure") == node.structure.encode() and node.free == 2
                     for name, node in held.items()
                 )
             )
@@ -132,15 +131,15 @@ async def test_after_flushall_all_nodes_are_back_and_the_snapshot_is_right(
             await ready(app)
             await until(all_are_ready)
             await until(snapshot_is_right)
-            epoch = mirror.snapshot.epoch
-            client.flushall()
+            before = epochs()
+            shards.everywhere("FLUSHALL")
             start = time.monotonic()
             await until(all_are_ready)
             back = since(start)
             await until(snapshot_is_right)
             right = since(start)
             print(f"\nFLUSHALL: {len(names)} nodes back after {back:.0f} ms, the snapshot right after {right:.0f} ms")
-            assert mirror.snapshot.epoch != epoch
+            assert set(before).isdisjoint(epochs())
             assert back <= 2 * HEARTBEAT_MS + 500
             assert right <= 2 * HEARTBEAT_MS + 500 + REFRESH_MS
             placed = await http.post("/v1/jobs", json={"requires": ["work"]})

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.server import EmbeddedServer
 from tests.e2e.conftest import FLEET, fcall, place, register
+from tests.sharded import Shards
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -122,17 +122,18 @@ def test_the_table_of_functions_names_each_one() -> None:
     assert sorted(rows) == sorted(sources)
 
 
+@pytest.mark.one_shard("types the keys of the README, which are those of one shard")
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
-def test_each_line_of_the_tour_answers(http: httpx.Client, client: redis.Redis, server: EmbeddedServer) -> None:
+def test_each_line_of_the_tour_answers(http: httpx.Client, shards: Shards, server: EmbeddedServer) -> None:
     """On nodes named as in the demo: one is free, one has a job and is cordoned, one has failed five times."""
-    register(client, "speech-02", "gpu asr:zh")
-    register(client, "llm-06", "gpu llm:qwen3-8b")
+    register(shards, "speech-02", "gpu asr:zh")
+    register(shards, "llm-06", "gpu llm:qwen3-8b")
     assert place(http, "llm:qwen3-8b").status_code == 201
-    assert fcall(client, "node_mark", "llm-06", "cordon") == ["marked", "cordoned"]
-    register(client, "speech-03", "tts:en")
+    assert fcall(shards, "node_mark", "llm-06", "cordon") == ["marked", "cordoned"]
+    register(shards, "speech-03", "tts:en")
     for _ in range(5):
         job = place(http, "tts:en", deliver="inbox").json()["job"]
-        assert fcall(client, "job_finish", job["id"], str(job["fence"]), "failed") == ["finished"]
+        assert fcall(shards, "job_finish", job["id"], str(job["fence"]), "failed") == ["finished"]
     for line in TOUR_LINES:
         program, *arguments = shlex.split(line)
         argv = [program, "-e", "-p", str(server.port), *arguments]

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound
 from tests.bench.dead_nodes import measure
-from tests.e2e.conftest import FLEET, P, fcall, free_ports_in_a_row, place, register, wait_until
+from tests.e2e.conftest import FLEET, fcall, free_ports_in_a_row, place, register, wait_until
+from tests.sharded import Shards
 
 TTL_S = 3.0
 HANDLER = """
@@ -84,19 +84,19 @@ def started(redis_url: str, tmp_path: Path) -> Iterator[Started]:
     processes.kill()
 
 
-def job_of(client: redis.Redis, job: str) -> dict[str, str]:
-    raw = cast("dict[bytes, bytes]", client.hgetall(f"{P}:job:{job}"))
+def job_of(shards: Shards, job: str) -> dict[str, str]:
+    raw = cast("dict[bytes, bytes]", shards.redis.hgetall(shards.job(job)))
     return {key.decode(): value.decode() for key, value in raw.items()}
 
 
-def in_state(client: redis.Redis, node: str, state: str) -> Callable[[], bool]:
-    return lambda: client.hget(f"{P}:node:{node}", "state") == state.encode()
+def in_state(shards: Shards, node: str, state: str) -> Callable[[], bool]:
+    return lambda: shards.redis.hget(shards.node(node), "state") == state.encode()
 
 
 def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_finds_it(
-    started: Started, client: redis.Redis
+    started: Started, shards: Shards
 ) -> None:
-    register(client, "n1", "a", slots=100_000)
+    register(shards, "n1", "a", slots=100_000)
     replicas, urls = started.replicas(3)
     count, kills = 600, {150: replicas[0], 350: replicas[1]}
     first: dict[str, dict[str, Any]] = {}
@@ -106,7 +106,7 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
         if doomed := kills.get(number):
             doomed.kill()
         job = f"job-{number}"
-        body = {"requires": ["a"], "deliver": "direct", "id": job}
+        body = {"requires": ["a"], "deliver": "direct", "id": job, "ack_ms": 600_000}
         for url in (urls[number % 2], urls[2]):
             try:
                 answer = http.post(f"{url}/v1/jobs", json=body)
@@ -122,9 +122,10 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
             list(pool.map(send, range(count)))
         assert lost, "no claim was in flight when a replica was killed"
         assert len(first) == count
-        leases = cast("list[bytes]", client.zrange(f"{P}:node:n1:leases", 0, -1))
+        # what a killed replica held in another shard than the job's home lapses after two seconds
+        wait_until(lambda: shards.holding("n1") == count and shards.total("leases") == count, "no hold is left")
+        leases = cast("list[bytes]", shards.redis.zrange(f"{shards.node('n1')}:leases", 0, -1))
         assert Counter(leases) == Counter(f"default:{job}".encode() for job in first)
-        assert client.zcard(f"{P}:leases") == count
         for job in (*lost, "job-1"):
             again = place_again(http, urls[2], job)
             assert (again["node"], again["fence"], again["attempt"]) == (
@@ -133,7 +134,7 @@ def test_replicas_killed_with_claims_in_flight_leave_each_claim_once_and_its_id_
 
 
 def place_again(http: httpx.Client, url: str, job: str) -> dict[str, Any]:
-    answer = http.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct", "id": job})
+    answer = http.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct", "id": job, "ack_ms": 600_000})
     assert answer.status_code == 200, answer.text
     return cast("dict[str, Any]", answer.json()["job"])
 
@@ -149,11 +150,11 @@ def test_killed_nodes_get_no_claim_after_their_ttl_and_their_jobs_run_elsewhere_
 
 
 def test_the_job_of_a_killed_node_that_no_other_can_take_over_fails_with_the_reason(
-    started: Started, client: redis.Redis
+    started: Started, shards: Shards
 ) -> None:
     _, (url,) = started.replicas(1)
     node, said = started.node("n1", ttl_ms=1_000)
-    wait_until(in_state(client, "n1", "ready"), "n1 is registered", 30)
+    wait_until(in_state(shards, "n1", "ready"), "n1 is registered", 30)
     with httpx.Client(base_url=url, timeout=10) as http:
         body = {"requires": ["work"], "id": "last", "max_attempts": 1, "payload": {"s": 60}}
         assert http.post("/v1/jobs", json=body).status_code == 201
@@ -165,22 +166,20 @@ def test_the_job_of_a_killed_node_that_no_other_can_take_over_fails_with_the_rea
     assert time.monotonic() - killed <= 5
 
 
-def test_a_revived_node_is_fenced_and_stops_what_runs_elsewhere_by_then(
-    started: Started, client: redis.Redis
-) -> None:
+def test_a_revived_node_is_fenced_and_stops_what_runs_elsewhere_by_then(started: Started, shards: Shards) -> None:
     _, (url,) = started.replicas(1)
     frozen, said = started.node("n1", ttl_ms=1_000)
-    wait_until(in_state(client, "n1", "ready"), "n1 is registered", 30)
-    incarnation = client.hget(f"{P}:node:n1", "incarnation")
+    wait_until(in_state(shards, "n1", "ready"), "n1 is registered", 30)
+    incarnation = shards.redis.hget(shards.node("n1"), "incarnation")
     with httpx.Client(base_url=url, timeout=10) as http:
         body = {"requires": ["work"], "id": "j1", "payload": {"s": 60}}
         placed = http.post("/v1/jobs", json=body).json()["job"]
         wait_until(said.exists, "the job has begun")
         _, heard = started.node("n2", ttl_ms=5_000)
-        wait_until(in_state(client, "n2", "ready"), "n2 is registered", 30)
+        wait_until(in_state(shards, "n2", "ready"), "n2 is registered", 30)
         frozen.send_signal(signal.SIGSTOP)
         wait_until(heard.exists, "the job runs on n2", 5)
-        moved = job_of(client, "default:j1")
+        moved = job_of(shards, "default:j1")
         assert (moved["state"], moved["node"], moved["attempt"]) == ("running", "n2", "2")
         assert int(moved["fence"]) > placed["fence"]
         # what it still sends under its old fence changes nothing
@@ -189,36 +188,40 @@ def test_a_revived_node_is_fenced_and_stops_what_runs_elsewhere_by_then(
         frozen.send_signal(signal.SIGCONT)
         stopped = f"cancelled default:j1 {placed['fence']}\n"
         wait_until(lambda: stopped in said.read_text("utf-8"), "n1 has stopped its attempt")
-        wait_until(lambda: client.hget(f"{P}:node:n1", "incarnation") != incarnation, "n1 is a new incarnation")
-        assert job_of(client, "default:j1") == moved
+        wait_until(
+            lambda: shards.redis.hget(shards.node("n1"), "incarnation") != incarnation, "n1 is a new incarnation"
+        )
+        assert job_of(shards, "default:j1") == moved
         assert "cancelled" not in heard.read_text("utf-8")
-        assert client.zcard(f"{P}:node:n1:leases") == 0
+        assert shards.holding("n1") == 0
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(120)])])
 def test_without_any_replica_jobs_finish_waiting_ones_are_served_and_a_lost_node_is_reaped(
-    started: Started, client: redis.Redis, seconds: int
+    started: Started, shards: Shards, seconds: int
 ) -> None:
     (replica,), (url,) = started.replicas(1)
     started.node("n1", slots=2)
-    wait_until(in_state(client, "n1", "ready"), "n1 is registered", 30)
+    wait_until(in_state(shards, "n1", "ready"), "n1 is registered", 30)
     # two at a time, 0.4 s each, so that some still wait when the time is over
-    jobs = [f"j{number}" for number in range(seconds * 5 + 2)]
+    # without a replica none moves to another shard, so all of this is in one
+    jobs = [shards.beside("n1", f"j{number}x") for number in range(seconds * 5 + 2)]
+    silent, orphan = shards.neighbour("n1", "silent"), shards.beside("n1", "orphan")
     with httpx.Client(base_url=url, timeout=10) as http:
         for job in jobs:
             body = {"requires": ["work"], "id": job, "payload": {"s": 0.4}, "wait_ms": 120_000}
             assert http.post("/v1/jobs", json=body).status_code in {201, 202}
-        register(client, "silent", "other", ttl_ms=1_500)
-        assert place(http, "other", id="orphan", max_attempts=1).status_code == 201
+        register(shards, silent, "other", ttl_ms=1_500)
+        assert place(http, "other", id=orphan, max_attempts=1).status_code == 201
         replica.kill()
         replica.wait()
         gone = time.monotonic()
-        ended_before = sum(job_of(client, f"default:{job}")["state"] == "succeeded" for job in jobs)
-        wait_until(in_state(client, "silent", "lost"), "the heartbeats of n1 reap the silent node", 4)
-        wait_until(lambda: job_of(client, "default:orphan")["state"] == "failed", "its job is ended", 2)
-        assert job_of(client, "default:orphan")["reason"] == "node_lost"
+        ended_before = sum(job_of(shards, f"default:{job}")["state"] == "succeeded" for job in jobs)
+        wait_until(in_state(shards, silent, "lost"), "the heartbeats of n1 reap the silent node", 4)
+        wait_until(lambda: job_of(shards, f"default:{orphan}")["state"] == "failed", "its job is ended", 2)
+        assert job_of(shards, f"default:{orphan}")["reason"] == "node_lost"
     wait_until(
-        lambda: all(job_of(client, f"default:{job}")["state"] == "succeeded" for job in jobs),
+        lambda: all(job_of(shards, f"default:{job}")["state"] == "succeeded" for job in jobs),
         "every job that ran or waited has been done",
         seconds * 3 + 10,
     )
@@ -230,14 +233,19 @@ def test_without_any_replica_jobs_finish_waiting_ones_are_served_and_a_lost_node
 
 
 def test_what_a_leaving_node_had_not_begun_runs_elsewhere_and_spends_no_attempt(
-    started: Started, client: redis.Redis
+    started: Started, shards: Shards
 ) -> None:
     _, (url,) = started.replicas(1)
     leaving, said = started.node("n1", slots=1)
-    wait_until(in_state(client, "n1", "ready"), "n1 is registered", 30)
+    wait_until(in_state(shards, "n1", "ready"), "n1 is registered", 30)
     # the process works at one job at a time; Redis is told of two slots, so the second job is delivered but not begun
     fcall(
-        client, "node_heartbeat", "n1", cast("bytes", client.hget(f"{P}:node:n1", "incarnation")).decode(), "slots", 2
+        shards,
+        "node_heartbeat",
+        "n1",
+        cast("bytes", shards.redis.hget(shards.node("n1"), "incarnation")).decode(),
+        "slots",
+        2,
     )
     with httpx.Client(base_url=url, timeout=10) as http:
         for job, seconds in (("first", 2.0), ("second", 0.1)):
@@ -245,7 +253,7 @@ def test_what_a_leaving_node_had_not_begun_runs_elsewhere_and_spends_no_attempt(
             assert http.post("/v1/jobs", json=body).status_code == 201
         wait_until(said.exists, "the first has begun")
         leaving.terminate()
-        wait_until(lambda: "releases" in job_of(client, "default:second"), "the second is handed back")
+        wait_until(lambda: "releases" in job_of(shards, "default:second"), "the second is handed back")
         started.node("n2")
         second = http.get("/v1/jobs/default:second?wait_ms=20000").json()["job"]
         first = http.get("/v1/jobs/default:first?wait_ms=20000").json()["job"]
@@ -253,4 +261,4 @@ def test_what_a_leaving_node_had_not_begun_runs_elsewhere_and_spends_no_attempt(
     assert (second["state"], second["node"]["id"]) == ("succeeded", "n2")
     assert (first["state"], first["node"]["id"]) == ("succeeded", "n1")
     assert "second" not in said.read_text("utf-8")
-    assert client.exists(f"{P}:node:n1") == 0
+    assert shards.redis.exists(shards.node("n1")) == 0

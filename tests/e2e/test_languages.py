@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.process import spawn_bound, stop
 from tests.e2e.conftest import FLEET, wait_until
+from tests.sharded import Shards
 
 SERVICES = """
 [[services]]
@@ -30,14 +30,14 @@ languages = ["en", "ja"]
 
 
 @pytest.fixture
-def interpreter(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterator[None]:
+def interpreter(redis_url: str, shards: Shards, tmp_path: Path) -> Iterator[None]:
     """A demo node that recognises, translates and speaks; it is there before the replica."""
     path = tmp_path / "services.toml"
     path.write_text(SERVICES, "utf-8")
     options = ("--id", "interpreter", "--slots", "4", "--services", str(path), "--redis-url", redis_url)
     limits = ("--cpu-max", "100", "--mem-max", "100")
     node: subprocess.Popen[bytes] = spawn_bound([str(FLEET), "node", "run", *options, *limits, "--demo"])
-    wait_until(lambda: client.exists("fleet:{0}:node:interpreter"), "the node has registered", 20)
+    wait_until(lambda: shards.redis.exists(shards.node("interpreter")), "the node has registered", 20)
     yield
     stop([node])
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 
 from scheduler.cli.main import main
 from tests.e2e.conftest import FLEET, P, Replicas, fcall, place, register
+from tests.sharded import Shards
 
 ROOT = Path(__file__).parents[2]
 GOLD = '[pools.gold]\nselector = {labels = {tier = "gold"}}\ntenants = ["acme"]\nfallback = ["rest"]\npriority = 5\n'
@@ -74,17 +74,17 @@ def shell(redis_url: str, tmp_path: Path) -> Shell:
     return Shell(redis_url, tmp_path)
 
 
-def configuration(client: redis.Redis) -> dict[str, Any]:
+def configuration(shards: Shards) -> dict[str, Any]:
     """All that an apply may change."""
-    meta: Any = client.hmget(P, "config_version", "cpu_max", "gpu_max", "mem_max", "language_pools")
-    return {"pools": client.hgetall(f"{P}:pools"), "meta": meta}
+    meta: Any = shards.redis.hmget(P, "config_version", "cpu_max", "gpu_max", "mem_max", "language_pools")
+    return {"pools": shards.redis.hgetall(f"{P}:pools"), "meta": meta}
 
 
-def test_the_list_is_a_table_of_what_redis_holds(shell: Shell, client: redis.Redis) -> None:
+def test_the_list_is_a_table_of_what_redis_holds(shell: Shell, shards: Shards) -> None:
     shell.apply(GOLD + REST + "[language_pools]\n", "--yes")
-    register(client, "n1", "gpu semantic:de semantic:en")
-    fcall(client, "node_mark", "n1", "cordon")
-    register(client, "n2", "gpu")
+    register(shards, "n1", "gpu semantic:de semantic:en")
+    fcall(shards, "node_mark", "n1", "cordon")
+    register(shards, "n2", "gpu")
     head, *rows = [line.split() for line in shell().stdout.splitlines()]
     assert head == ["name", "members", "free", "tenants", "strategy", "priority", "fallback", "selects"]
     assert rows == [
@@ -95,7 +95,7 @@ def test_the_list_is_a_table_of_what_redis_holds(shell: Shell, client: redis.Red
     assert shell("list").stdout == shell().stdout
     document = json.loads(shell("list", "--json").stdout)  # JSON alone
     assert json.loads(shell("--json").stdout) == document
-    assert document["config_version"] == int(client.hget(P, "config_version") or 0)
+    assert document["config_version"] == int(shards.redis.hget(P, "config_version") or 0)
     assert [(p["name"], p["members"], p["free"], p["languages"]) for p in document["pools"]] == [
         ("de-en", 1, 0, ["de", "en"]),
         ("gold", 0, 0, []),
@@ -103,16 +103,16 @@ def test_the_list_is_a_table_of_what_redis_holds(shell: Shell, client: redis.Red
     ]
 
 
-def test_the_built_in_pool_is_listed_until_pools_are_configured(shell: Shell, client: redis.Redis) -> None:
-    register(client, "n1", "gpu")
+def test_the_built_in_pool_is_listed_until_pools_are_configured(shell: Shell, shards: Shards) -> None:
+    register(shards, "n1", "gpu")
     assert shell().stdout.splitlines()[1].split()[:3] == ["default", "1", "1"]
     shell.apply("", "--yes")
     assert "no pool is left" in shell().stdout
 
 
-def test_a_difference_is_shown_before_it_is_applied_in_one_step(shell: Shell, client: redis.Redis) -> None:
+def test_a_difference_is_shown_before_it_is_applied_in_one_step(shell: Shell, shards: Shards) -> None:
     shell.apply(GOLD + REST, "--yes")
-    old = client.hget(P, "config_version")
+    old = shards.redis.hget(P, "config_version")
     changed = GOLD.replace("priority = 5", 'strategy = "pack"').replace('"acme"', '"acme", "b"').replace('"rest"', "")
     done = shell.apply(
         changed + "[pools.new]\nselector = {capabilities = ['gpu']}\n[limits]\ncpu_max = 70\n", "--yes"
@@ -127,47 +127,49 @@ def test_a_difference_is_shown_before_it_is_applied_in_one_step(shell: Shell, cl
         "~ limits.cpu_max  85.0 -> 70.0",
         "applied; nodes follow with their next heartbeats or the claims that meet them first",
     ]
-    held = configuration(client)
+    held = configuration(shards)
     assert held["pools"].keys() == {b"gold", b"new"}
     assert held["meta"][0] != old
     assert held["meta"][1:] == [b"70", None, None, None]
 
 
-def test_nothing_to_change_is_said_and_changes_nothing(shell: Shell, client: redis.Redis) -> None:
+def test_nothing_to_change_is_said_and_changes_nothing(shell: Shell, shards: Shards) -> None:
     text = GOLD + REST + "[limits]\nmem_max = 85.1\n[language_pools]\nmax = 7\nfallback = []\n"
     shell.apply(text, "--yes")
-    register(client, "n1", "semantic:de")
-    before = configuration(client)
-    assert b"de" in before["pools"], "an automatic pool is no part of the difference"
+    register(shards, "n1", "semantic:de")
+    before = configuration(shards)
+    listed = [line.split()[0] for line in shell().stdout.splitlines()]
+    assert "de" in listed, "an automatic pool is no part of the difference"
     assert shell.apply(text).stdout == "nothing to change\n"
     document = json.loads(shell.apply(text, "--json").stdout)
     assert document == {"changes": [], "applied": False, "config_version": int(before["meta"][0])}
-    assert configuration(client) == before
+    assert configuration(shards) == before
 
 
-def test_a_file_that_keeps_the_built_in_pool_is_stored(shell: Shell, client: redis.Redis) -> None:
+def test_a_file_that_keeps_the_built_in_pool_is_stored(shell: Shell, shards: Shards) -> None:
     """Else the next pool, put by somebody else, would end it."""
     shown = shell.apply("[pools.default]\nselector.all = true\n", "--yes").stdout
     assert shown.startswith('+ pools.default  selector {"all": true}\n')
-    fcall(client, "pool_put", "gold", '{"selector":{"labels":{"tier":"gold"}}}')
-    assert client.hexists(f"{P}:pools", "default")
+    fcall(shards, "pool_put", "gold", '{"selector":{"labels":{"tier":"gold"}}}')
+    assert shards.redis.hexists(f"{P}:pools", "default")
 
 
-def test_a_dry_run_shows_and_changes_nothing(shell: Shell, client: redis.Redis) -> None:
+def test_a_dry_run_shows_and_changes_nothing(shell: Shell, shards: Shards) -> None:
+    before = shards.everything()
     said = shell.apply(REST, "--dry-run").stdout
     assert said.splitlines() == ["- pools.default", '+ pools.rest  selector {"all": true}']
     document = json.loads(shell.apply(REST, "--dry-run", "--json").stdout)
     assert [change["at"] for change in document["changes"]] == ["pools.default", "pools.rest"]
     assert (document["applied"], document["config_version"]) == (False, 0)
-    assert client.keys("*") == []
+    assert shards.everything() == before
 
 
-def test_an_apply_in_json_is_json_alone(shell: Shell, client: redis.Redis) -> None:
+def test_an_apply_in_json_is_json_alone(shell: Shell, shards: Shards) -> None:
     done = shell.apply(REST, "--yes", "--json")
     document = json.loads(done.stdout)
     assert done.stderr == ""
     assert document["applied"] is True
-    assert document["config_version"] == int(client.hget(P, "config_version") or 0)
+    assert document["config_version"] == int(shards.redis.hget(P, "config_version") or 0)
     assert {"kind": "added", "at": "pools.rest", "old": None, "new": {"selector": {"all": True}}} in document[
         "changes"
     ]
@@ -175,42 +177,44 @@ def test_an_apply_in_json_is_json_alone(shell: Shell, client: redis.Redis) -> No
 
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_without_a_terminal_and_without_yes_it_is_refused(
-    shell: Shell, client: redis.Redis, words: tuple[str, ...]
+    shell: Shell, shards: Shards, words: tuple[str, ...]
 ) -> None:
+    before = shards.everything()
     done = shell.apply(REST, *words, status=2)
     assert "fleet: Bad input: --yes must be given" in done.stderr
-    assert client.keys("*") == []
+    assert shards.everything() == before
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1)])
-def test_at_a_terminal_it_asks(shell: Shell, client: redis.Redis, answer: str, status: int) -> None:
+def test_at_a_terminal_it_asks(shell: Shell, shards: Shards, answer: str, status: int) -> None:
+    before = shards.everything()
     with shell.asking(REST) as (process, terminal, _):
-        assert client.keys("*") == []
+        assert shards.everything() == before
         os.write(terminal, answer.encode())
         out, error = process.communicate(timeout=20)
     assert process.returncode == status
     assert "+ pools.rest" in out
-    assert (client.hexists(f"{P}:pools", "rest"), "nothing was applied" in error) == (status == 0, status == 1)
+    assert (shards.redis.hexists(f"{P}:pools", "rest"), "nothing was applied" in error) == (status == 0, status == 1)
 
 
-def test_it_asks_on_stderr_where_stdout_is_for_json(shell: Shell, client: redis.Redis) -> None:
+def test_it_asks_on_stderr_where_stdout_is_for_json(shell: Shell, shards: Shards) -> None:
     with shell.asking(REST, "--json") as (process, terminal, said):
         assert "+ pools.rest" in said
         os.write(terminal, b"y\n")
         out, _ = process.communicate(timeout=20)
     assert json.loads(out)["applied"] is True
-    assert client.hexists(f"{P}:pools", "rest")
+    assert shards.redis.hexists(f"{P}:pools", "rest")
 
 
-def test_a_change_of_somebody_else_in_between_stops_it(shell: Shell, client: redis.Redis) -> None:
+def test_a_change_of_somebody_else_in_between_stops_it(shell: Shell, shards: Shards) -> None:
     with shell.asking(REST) as (process, terminal, _):
-        fcall(client, "pool_put", "other", '{"selector":{"all":true}}')
-        before = configuration(client)
+        fcall(shards, "pool_put", "other", '{"selector":{"all":true}}')
+        before = configuration(shards)
         os.write(terminal, b"y\n")
         _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "changed meanwhile: nothing was applied" in error
-    assert configuration(client) == before
+    assert configuration(shards) == before
 
 
 @pytest.mark.parametrize(
@@ -244,8 +248,9 @@ def test_a_change_of_somebody_else_in_between_stops_it(shell: Shell, client: red
 )
 @pytest.mark.parametrize("word", ["--yes", "--dry-run"])
 def test_a_bad_file_is_told_by_name_and_field_and_changes_nothing(
-    shell: Shell, client: redis.Redis, capsys: pytest.CaptureFixture[str], text: str, said: str, word: str
+    shell: Shell, shards: Shards, capsys: pytest.CaptureFixture[str], text: str, said: str, word: str
 ) -> None:
+    before = shards.everything()
     shell.file.write_text(text, "utf-8")
     with pytest.raises(SystemExit) as ending:
         main(["pools", "apply", "-f", str(shell.file), "--redis-url", shell.environ["REDIS_URL"], word])
@@ -253,7 +258,7 @@ def test_a_bad_file_is_told_by_name_and_field_and_changes_nothing(
     assert (ending.value.code, told.out) == (2, "")
     assert told.err.startswith(f"fleet: Bad input: {shell.file}")
     assert said in told.err
-    assert client.keys("*") == []
+    assert shards.everything() == before
 
 
 def test_a_missing_file_is_named(shell: Shell) -> None:
@@ -261,13 +266,13 @@ def test_a_missing_file_is_named(shell: Shell) -> None:
     assert said.startswith(f"fleet: Bad input: {shell.file} cannot be read: ")
 
 
-def test_a_pool_is_removed_unless_it_is_a_fallback_or_unknown(shell: Shell, client: redis.Redis) -> None:
+def test_a_pool_is_removed_unless_it_is_a_fallback_or_unknown(shell: Shell, shards: Shards) -> None:
     shell.apply(GOLD + REST, "--yes")
     assert "pool is a fallback of gold" in shell("remove", "rest", status=2).stderr
     assert shell("remove", "gold").stdout == "removed gold\n"
     assert "no pool gold is configured" in shell("remove", "gold", status=1).stderr
     assert "NAME must be" in shell("remove", "a b", status=2).stderr
-    assert client.hkeys(f"{P}:pools") == [b"rest"]
+    assert shards.redis.hkeys(f"{P}:pools") == [b"rest"]
 
 
 def test_options_stand_after_the_command(shell: Shell) -> None:
@@ -282,13 +287,13 @@ def test_colours_end_with_no_color(shell: Shell) -> None:
     assert "\x1b[3" not in shell("list").stdout
 
 
-def test_a_server_without_the_library_is_told_what_to_do(shell: Shell, client: redis.Redis) -> None:
-    client.execute_command("FUNCTION", "FLUSH")
+def test_a_server_without_the_library_is_told_what_to_do(shell: Shell, shards: Shards) -> None:
+    shards.everywhere("FUNCTION", "FLUSH")
     assert "fleet library load" in shell.apply(REST, "--yes", status=1).stderr
 
 
 def test_the_example_of_the_page_is_applied_and_does_what_it_says(
-    shell: Shell, client: redis.Redis, replicas: Replicas
+    shell: Shell, shards: Shards, replicas: Replicas
 ) -> None:
     page = (ROOT / "docs" / "pools.md").read_text("utf-8")
     (example,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -296,7 +301,7 @@ def test_the_example_of_the_page_is_applied_and_does_what_it_says(
     assert shell.apply(example).stdout == "nothing to change\n"
     for node, tier in (("g1", "gold"), ("s1", "standard")):
         fields = f"endpoint http://{node} slots 1 capabilities gpu ttl_ms 60000 labels tier={tier}"
-        fcall(client, "node_register", node, *fields.split())
+        fcall(shards, "node_register", node, *fields.split())
     with httpx.Client(base_url=replicas(1)[0], timeout=10) as http:
         told = [place(http, "gpu").json(), place(http, "gpu").json()]
         assert told[0]["job"]["pool"] == "standard"

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer
-from tests.e2e.conftest import P, Replicas, wait_until
+from tests.e2e.conftest import Replicas, wait_until
+from tests.sharded import Shards
 
 README = Path(__file__).parents[2] / "README.md"
 HEADING = "## A node in five redis-cli lines"
@@ -56,8 +57,9 @@ class Shell:
         return self.answer(self.start(line))
 
 
+@pytest.mark.one_shard("types the keys of the README, which are those of one shard")
 def test_the_readmes_node_does_a_job_that_curl_placed(
-    client: redis.Redis, server: EmbeddedServer, replicas: Replicas, tmp_path: Path
+    shards: Shards, client: redis.Redis, server: EmbeddedServer, replicas: Replicas, tmp_path: Path
 ) -> None:
     node_lines, (curl_line,) = blocks()
     assert len(node_lines) == 5
@@ -86,4 +88,4 @@ def test_the_readmes_node_does_a_job_that_curl_placed(
     assert shell.run(finish) == ["finished"]
     job = json.loads("".join(shell.run(f"curl -s {url}/v1/jobs/{fields['job']}")))["job"]
     assert (job["state"], job["node"]["id"], job["result"]) == ("succeeded", node, '{"said": "hello"}')
-    assert client.zcard(f"{P}:node:{node}:leases") == 0
+    assert shards.holding(node) == 0

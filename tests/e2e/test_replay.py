@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from scheduler.cli.main import main
 from scheduler.sim.replay import Replay, ReplayPlan, Report
 from scheduler.sim.trace import Request
-from tests.e2e.conftest import FLEET, P, Replicas, fcall, register
+from tests.e2e.conftest import FLEET, Replicas, fcall, register
+from tests.sharded import Shards
 
 HEADER = "arrival_ms,session,input_tokens,output_tokens"
 ROWS = 60
@@ -28,20 +28,18 @@ def trace(folder: Path) -> Path:
     return file
 
 
-def recorded_ids(client: redis.Redis) -> list[str]:
-    keys: Any = client.keys(f"{P}:job:*")
-    return [key.decode().removeprefix(f"{P}:job:") for key in keys]
+def recorded_ids(shards: Shards) -> list[str]:
+    return [name.removeprefix("job:") for name in shards.found("job:*")]
 
 
-def recorded_jobs(client: redis.Redis) -> list[dict[str, str]]:
-    keys: Any = client.keys(f"{P}:job:*")
-    raw: list[Any] = [client.hgetall(key) for key in keys]
+def recorded_jobs(shards: Shards) -> list[dict[str, str]]:
+    raw: list[Any] = [shards.redis.hgetall(shards.job(job)) for job in recorded_ids(shards)]
     return [{name.decode(): value.decode() for name, value in fields.items()} for fields in raw]
 
 
-def test_what_it_reports_is_what_redis_recorded(client: redis.Redis, replicas: Replicas, tmp_path: Path) -> None:
+def test_what_it_reports_is_what_redis_recorded(shards: Shards, replicas: Replicas, tmp_path: Path) -> None:
     for node in ("n1", "n2"):
-        register(client, node, "gpu", slots=2)
+        register(shards, node, "gpu", slots=2)
     urls = replicas(2)
     argv = [str(FLEET), "replay", str(trace(tmp_path)), "--url", ",".join(urls), "--speed", "60", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=40, check=False)
@@ -53,13 +51,13 @@ def test_what_it_reports_is_what_redis_recorded(client: redis.Redis, replicas: R
     assert report["refused"] > 0, "four slots are fewer than the load needs"
     assert report["refused_by_class"] == {"overloaded": report["refused"]}
 
-    jobs = recorded_jobs(client)
+    jobs = recorded_jobs(shards)
     assert len(jobs) == report["placed"]
     assert Counter(job["state"] for job in jobs) == {"succeeded": report["placed"]}
     nodes = Counter(job["node"] for job in jobs)
     assert report["nodes_used"] == len(nodes)
     assert report["balance"] == pytest.approx(max(nodes.values()) / (len(jobs) / 2), abs=0.001)
-    assert client.zcard(f"{P}:leases") == 0
+    assert shards.total("leases") == 0
 
 
 def refusal(file: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -109,37 +107,37 @@ def replayed(urls: list[str], requests: int, service_s: float, meddle: Callable[
     return asyncio.run(Replay(plan, [Request(0, "", 0, 1)] * requests, progress).run())
 
 
-def test_jobs_of_a_lost_node_are_counted_as_lost_and_fail_nothing(client: redis.Redis, replicas: Replicas) -> None:
-    register(client, "stays", "gpu", slots=2)
-    register(client, "goes", "gpu", slots=2)
+def test_jobs_of_a_lost_node_are_counted_as_lost_and_fail_nothing(shards: Shards, replicas: Replicas) -> None:
+    register(shards, "stays", "gpu", slots=2)
+    register(shards, "goes", "gpu", slots=2)
     urls = replicas(2)
 
     def lose() -> None:
-        client.zadd(f"{P}:nodes", {"goes": 1})
-        assert fcall(client, "reap")[:2] == ["reaped", 1]
+        shards.redis.zadd(f"{shards.of_node('goes')}:nodes", {"goes": 1})
+        assert shards.reap(shards.of_node("goes")) == 1
 
     report = replayed(urls, 4, 0.5, lose)
     assert (report["placed"], report["lost"], report["finish_failed"]) == (4, 2, 0)
-    assert Counter(job["state"] for job in recorded_jobs(client)) == {"succeeded": 2, "failed": 2}
+    assert Counter(job["state"] for job in recorded_jobs(shards)) == {"succeeded": 2, "failed": 2}
 
 
-def test_an_attempt_that_another_has_followed_is_lost(client: redis.Redis, replicas: Replicas) -> None:
-    register(client, "n1", "gpu", slots=2)
+def test_an_attempt_that_another_has_followed_is_lost(shards: Shards, replicas: Replicas) -> None:
+    register(shards, "n1", "gpu", slots=2)
 
     def follow() -> None:
-        for job in recorded_ids(client):
-            client.hincrby(f"{P}:job:{job}", "fence", 1)
+        for job in recorded_ids(shards):
+            shards.redis.hincrby(shards.job(job), "fence", 1)
 
     report = replayed(replicas(1), 2, 0.5, follow)
     assert (report["lost"], report["finish_failed"]) == (2, 0)
 
 
-def test_a_job_that_ended_otherwise_than_told_is_a_failure(client: redis.Redis, replicas: Replicas) -> None:
-    register(client, "n1", "gpu", slots=2)
+def test_a_job_that_ended_otherwise_than_told_is_a_failure(shards: Shards, replicas: Replicas) -> None:
+    register(shards, "n1", "gpu", slots=2)
 
     def cancel() -> None:
-        for job in recorded_ids(client):
-            assert fcall(client, "job_cancel", job) == ["cancelled"]
+        for job in recorded_ids(shards):
+            assert fcall(shards, "job_cancel", job) == ["cancelled"]
 
     report = replayed(replicas(1), 2, 0.5, cancel)
     assert (report["lost"], report["finish_failed"]) == (0, 2)

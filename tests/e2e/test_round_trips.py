@@ -5,12 +5,15 @@ from collections import Counter
 from collections.abc import Callable
 
 import httpx
+import pytest
 import redis
 
 from scheduler.dev.sentinel import EmbeddedSentinel
 from tests.conftest import Topology
 from tests.e2e.conftest import place, register
+from tests.sharded import Shards
 
+pytestmark = pytest.mark.one_shard("counts what reaches one server, with MONITOR")
 PLACEMENTS = 100
 # HGET: which shards there are, once a second
 BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO", "HGET"}
@@ -37,8 +40,10 @@ def recorded(client: redis.Redis, act: Callable[[], None]) -> Counter[str]:
     raise AssertionError("MONITOR ended")
 
 
-def test_each_placement_is_one_round_trip(topology: Topology, client: redis.Redis, http: httpx.Client) -> None:
-    register(client, "n1", "asr:zh")
+def test_each_placement_is_one_round_trip(
+    topology: Topology, client: redis.Redis, shards: Shards, http: httpx.Client
+) -> None:
+    register(shards, "n1", "asr:zh")
     assert place(http, "asr:zh").status_code == 201  # its connections are open now
 
     def one_after_the_other() -> None:
@@ -51,8 +56,8 @@ def test_each_placement_is_one_round_trip(topology: Topology, client: redis.Redi
     assert set(seen) <= BACKGROUND | (SENTINELS if isinstance(topology, EmbeddedSentinel) else set())
 
 
-def test_placements_at_once_share_round_trips(client: redis.Redis, http: httpx.Client) -> None:
-    register(client, "n1", "asr:zh")
+def test_placements_at_once_share_round_trips(client: redis.Redis, shards: Shards, http: httpx.Client) -> None:
+    register(shards, "n1", "asr:zh")
 
     async def burst() -> list[int]:
         limits = httpx.Limits(max_connections=PLACEMENTS)

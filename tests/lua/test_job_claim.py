@@ -71,10 +71,10 @@ def test_pack_fills_the_fullest_node_first(shard: Shard) -> None:
 def test_the_same_claim_again_exists_and_changes_nothing(shard: Shard) -> None:
     shard.register()
     first = shard.claim("j1", "n1")
-    before = exact(shard.client)
+    before = dump(shard.client)  # the clock may be written anew, and that alone
     assert shard.claim("j1", "n1") == [b"exists", b"claimed", *first[2:6], b"1", first[7]]
     assert shard.claim("j1", "n1", digest="other") == [b"differs"]
-    assert exact(shard.client) == before
+    assert dump(shard.client) == before
 
 
 def test_a_stale_shortlist_is_no_refusal_redis_looks_itself(shard: Shard) -> None:

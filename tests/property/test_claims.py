@@ -237,6 +237,7 @@ class Fleet:
         }
 
 
+@pytest.mark.one_shard("judges the keyspace of one shard by brute force")
 @pytest.mark.timeout(400)  # a failure takes its time to be made small
 @settings(
     max_examples=int(os.environ.get("FLEET_CLAIMS_EXAMPLES", "30")),

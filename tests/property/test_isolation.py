@@ -131,6 +131,7 @@ class Fleet:
         )
 
 
+@pytest.mark.one_shard("judges the keyspace of one shard by brute force")
 @pytest.mark.timeout(400)  # a failure takes its time to be made small
 @settings(
     max_examples=100,

@@ -211,6 +211,7 @@ def corners(test: Callable[..., None]) -> Callable[..., None]:
     return test
 
 
+@pytest.mark.one_shard("judges the keyspace of one shard by brute force")
 @pytest.mark.timeout(600)  # a failure takes its time to be made small
 @settings(
     max_examples=int(os.environ.get("FLEET_ORACLE_EXAMPLES", "60")),

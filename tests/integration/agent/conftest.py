@@ -1,4 +1,4 @@
-"""One shard of a real server, agents on it, and a look at what they leave there."""
+"""A real fleet, agents in it, and a look at what they leave there."""
 
 import asyncio
 import time
@@ -18,6 +18,7 @@ from scheduler.store.client import connect
 from scheduler.store.codec import Placed, Shortlist
 from scheduler.store.functions import Functions
 from scheduler.store.library import load_library
+from tests.sharded import Shards
 
 P = "fleet:{0}"
 NODE = NodeId("n1")
@@ -75,11 +76,14 @@ class Gated:
 class Site:
     """What a test does from outside: places jobs and looks."""
 
-    def __init__(self, client: redis.Redis, url: str) -> None:
+    def __init__(self, shards: Shards, url: str) -> None:
         self.url = url
-        self.client = client
+        self.shards = shards
+        self.client = shards.redis
         self.async_client = connect(url)
-        self.functions = Functions(self.async_client, P)
+        # the shard of n1, on which these tests are
+        self.key = shards.of_node(NODE)
+        self.functions = Functions(self.async_client, self.key)
 
     async def claim(self, job: str, payload: str | None = None, timeout_ms: int = 60_000) -> Placement | None:
         """Redis finds a node by itself; None where it has none."""
@@ -94,25 +98,22 @@ class Site:
         return placement
 
     def job(self, job: str) -> dict[str, str]:
-        raw: Any = self.client.hgetall(f"{P}:job:{job}")
+        raw: Any = self.client.hgetall(f"{self.key}:job:{job}")
         return {key.decode(): value.decode() for key, value in raw.items()}
 
     def ended(self, job: str) -> bool:
         return self.job(job).get("state") in {"succeeded", "failed", "cancelled"}
 
     def used(self, node: str = NODE) -> int:
-        used: Any = self.client.zcard(f"{P}:node:{node}:leases")
-        return int(used)
+        return self.shards.holding(node)
 
     def node(self, node: str = NODE) -> dict[str, str]:
-        raw: Any = self.client.hgetall(f"{P}:node:{node}")
+        raw: Any = self.client.hgetall(self.shards.node(node))
         return {key.decode(): value.decode() for key, value in raw.items()}
 
     def leases(self) -> list[str]:
         """Every key that holds a lease, of present and of past incarnations."""
-        keys: Any = self.client.keys(f"{P}*")
-        names = [key.decode() for key in keys]
-        return [name for name in names if name.endswith(":leases") or ":orphan" in name]
+        return [name for name in self.shards.found("*") if name.endswith("leases") or "orphan" in name]
 
     @asynccontextmanager
     async def agent(
@@ -136,7 +137,7 @@ class Site:
 async def site_on(server: EmbeddedServer) -> AsyncIterator[Site]:
     """A site on a server of the test's own, with the library; all is closed however the test ends."""
     with redis.Redis(port=server.port, socket_timeout=10) as client:
-        site = Site(client, server.url)
+        site = Site(Shards(client), server.url)
         try:
             await load_library(site.async_client)
             yield site
@@ -145,7 +146,7 @@ async def site_on(server: EmbeddedServer) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def site(client: redis.Redis, redis_url: str) -> AsyncIterator[Site]:
-    opened = Site(client, redis_url)
+async def site(shards: Shards, redis_url: str) -> AsyncIterator[Site]:
+    opened = Site(shards, redis_url)
     yield opened
     await opened.async_client.aclose()

@@ -12,8 +12,10 @@ from scheduler.errors import BadInput
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
 from tests.connections import cut
-from tests.integration.agent.conftest import NODE, Gated, P, Site, node_config, site_on, until
+from tests.integration.agent.conftest import NODE, Gated, Site, node_config, site_on, until
 from tests.integration.agent.lossy import relay_to
+
+RELAY = "a relay stands in front of one server"
 
 
 async def test_after_flushall_the_node_is_back_as_a_new_incarnation_and_inherits_nothing(site: Site) -> None:
@@ -22,7 +24,7 @@ async def test_after_flushall_the_node_is_back_as_a_new_incarnation_and_inherits
         first = agent.incarnation
         await site.place("j1")
         await until(lambda: gated.begun)
-        site.client.flushall()
+        site.shards.everywhere("FLUSHALL")
         await until(lambda: agent.incarnation not in {None, first})
         await until(lambda: gated.cancelled)
         assert site.node()["incarnation"] == str(agent.incarnation)
@@ -172,19 +174,21 @@ async def test_leaving_ends_in_time_without_redis(fresh_server: Callable[..., Em
         assert len(gated.cancelled) == 1
 
 
+@pytest.mark.one_shard(RELAY)
 async def test_a_lost_reply_to_a_registration_does_not_fence_the_node_itself(
     site: Site, server: EmbeddedServer
 ) -> None:
     async with relay_to(server.port) as relay, site.agent(Gated(), url=relay.url) as (agent, task):
         first = agent.incarnation
         relay.losing("registered", times=2)
-        site.client.flushall()
+        site.shards.everywhere("FLUSHALL")
         await until(lambda: agent.incarnation not in {None, first})
         assert relay.times == 0
         assert site.node()["incarnation"] == str(agent.incarnation)
         assert not task.done()
 
 
+@pytest.mark.one_shard(RELAY)
 async def test_lost_replies_to_start_and_finish_do_no_harm(site: Site, server: EmbeddedServer) -> None:
     gated = Gated()
     async with relay_to(server.port) as relay, site.agent(gated, url=relay.url):
@@ -240,6 +244,7 @@ async def test_a_claim_that_races_with_the_leaving_is_run_or_handed_back_never_l
     }
 
 
+@pytest.mark.one_shard(RELAY)
 async def test_what_was_delivered_but_never_read_is_handed_back(site: Site, server: EmbeddedServer) -> None:
     gated = Gated()
     async with relay_to(server.port) as relay, site.agent(gated, url=relay.url) as (agent, task):
@@ -259,7 +264,7 @@ async def test_what_is_handed_back_while_the_last_reports_are_awaited_is_reporte
     placed = [await site.place(f"j{i}") for i in range(50)]
     # one connection: the later reports queue behind the first
     narrow = connect(site.url, connections=1)
-    hands = Hands(Functions(narrow, P), Gated(), 50)
+    hands = Hands(Functions(narrow, site.key), Gated(), 50)
     hands.close()
     hands.take(placed[0].job, placed[0].fence)
     delivering = asyncio.create_task(hands.deliver())

@@ -113,7 +113,7 @@ async def test_a_running_job_that_redis_does_not_know_is_stopped(site: Site) -> 
     async with site.agent(gated):
         await site.place("j1")
         await until(lambda: gated.begun)
-        site.client.delete("fleet:{0}:job:j1")
+        site.client.delete(f"{site.key}:job:j1")
         await until(lambda: gated.cancelled)
 
 
@@ -123,12 +123,12 @@ async def test_a_cancel_of_a_job_that_is_not_known_here_is_confirmed(site: Site)
         await site.place("j1")
         await until(lambda: gated.begun)
         # as job_cancel leaves a running job behind, under a fence that the agent never saw
-        site.client.hset("fleet:{0}:node:n1:ending", "j0", "77 0-1")
-        site.client.hset("fleet:{0}:job:j0", mapping={"state": "failed", "fence": 77, "ending:77": NODE})
-        site.client.zadd("fleet:{0}:node:n1:leases", {"j0": 1})
+        site.client.hset(f"{site.key}:node:n1:ending", "j0", "77 0-1")
+        site.client.hset(f"{site.key}:job:j0", mapping={"state": "failed", "fence": 77, "ending:77": NODE})
+        site.client.zadd(f"{site.key}:node:n1:leases", {"j0": 1})
         assert site.used() == 2
         await until(lambda: site.used() == 1)
-        assert not site.client.hexists("fleet:{0}:node:n1:ending", "j0")
+        assert not site.client.hexists(f"{site.key}:node:n1:ending", "j0")
         assert site.job("j1")["state"] == "running"
         gated.go.set()
         await until(lambda: site.ended("j1"))
@@ -153,7 +153,7 @@ async def test_never_more_jobs_at_once_than_slots(site: Site) -> None:
 async def test_what_the_node_offers_follows_with_the_next_heartbeat(site: Site) -> None:
     async with site.agent(demo_handler) as (agent, _):
         agent.offer((*agent.config.capabilities, Token("more:x")))
-        await until(lambda: site.client.sismember("fleet:{0}:cap:more", NODE))
+        await until(lambda: site.client.sismember(f"{site.key}:cap:more", NODE))
 
 
 async def test_a_model_that_becomes_ready_or_not_changes_the_offer_with_the_next_heartbeat(site: Site) -> None:
@@ -172,5 +172,5 @@ async def test_a_model_that_becomes_ready_or_not_changes_the_offer_with_the_next
 async def test_a_node_registers_again_with_what_it_offers_by_then(site: Site) -> None:
     async with site.agent(Gated(), node_config(capabilities=(), services=(Asr(("zh",)),))) as (agent, _):
         agent.offer(services=(Asr(("de",)),))
-        site.client.flushall()
+        site.shards.everywhere("FLUSHALL")
         await until(lambda: site.node().get("capabilities") == "asr:de")

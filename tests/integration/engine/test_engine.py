@@ -15,8 +15,7 @@ from scheduler.errors import ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Answer, Exists, Shortlist
 from scheduler.store.views import JobView
-
-P = "fleet:{0}"
+from tests.sharded import Shards
 
 
 def request(name: str, *tokens: str, digest: str = "-") -> JobRequest:
@@ -27,14 +26,19 @@ def request(name: str, *tokens: str, digest: str = "-") -> JobRequest:
 async def engine(redis_url: str) -> AsyncIterator[Engine]:
     running = Engine(Settings(redis_url=redis_url, deadline_ms=2_000))
     await running.start()
+    await until(lambda: running.obstacle() is None)
     yield running
     await running.stop()
 
 
 async def register(engine: Engine, name: str, slots: int = 2, capabilities: str = "gpu") -> int:
     node = NodeId(name)
-    answer = await engine.first.functions.node_register(
-        node, endpoint=f"http://{name}", slots=slots, capabilities=capabilities.split(), ttl_ms=600_000
+    answer = (
+        await (await engine.known())
+        .shards.of_node(node)
+        .functions.node_register(
+            node, endpoint=f"http://{name}", slots=slots, capabilities=capabilities.split(), ttl_ms=600_000
+        )
     )
     return answer.incarnation
 
@@ -45,6 +49,7 @@ async def until(condition: Callable[[], bool], deadline_s: float = 5) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.one_shard("is about a fleet that nobody has used, and dividing it is a use")
 async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_new(engine: Engine) -> None:
     await until(lambda: engine.obstacle() is None)
     verdict = await engine.place(request("0.a"))
@@ -52,6 +57,7 @@ async def test_an_empty_fleet_is_ready_and_refuses_as_unavailable_while_it_is_ne
     assert verdict.refusal is RefusalClass.UNAVAILABLE
 
 
+@pytest.mark.one_shard("is about the snapshot of one shard")
 async def test_a_pool_that_the_snapshot_does_not_know_yet_is_no_fallback(redis_url: str) -> None:
     engine = Engine(Settings(redis_url=redis_url, refresh_ms=60_000))
     await engine.start()
@@ -73,7 +79,7 @@ async def test_a_pool_that_the_snapshot_does_not_know_yet_is_no_fallback(redis_u
 
 
 async def test_a_node_unknown_to_the_snapshot_is_found_by_redis(engine: Engine) -> None:
-    await until(lambda: engine.first.mirror.filled)
+    await until(lambda: engine.obstacle() is None)
     await register(engine, "n1")
     verdict = await engine.place(request("0.a"))
     assert isinstance(verdict, Placement)
@@ -95,15 +101,17 @@ async def test_a_full_fleet_refuses_with_counts_and_a_freed_slot_is_used_at_once
     await register(engine, "n2", slots=1, capabilities="cpu")
     held = await engine.place(request("0.a"))
     assert isinstance(held, Placement)
-    await engine.first.mirror.refresh()
+    await engine.parts.fleet.refresh()
     refused = await engine.place(request("0.b"))
     assert isinstance(refused, Refusal)
     assert refused.refusal is RefusalClass.OVERLOADED
     assert refused.reasons == {Reason.FULL: 1, Reason.MISSING_CAPABILITY: 1}
-    await engine.first.functions.job_finish(held.placed.placement.job, held.placed.placement.fence, "succeeded")
+    job, fence = held.placed.placement.job, held.placed.placement.fence
+    await engine.parts.shards.of_job(job).functions.job_finish(job, fence, "succeeded")
     assert isinstance(await engine.place(request("0.b")), Placement)
 
 
+@pytest.mark.one_shard("counts the calls to one shard")
 @pytest.mark.parametrize(("placements", "round_trips"), [(1, 1), (16, 1), (48, 3)])
 async def test_placements_of_one_turn_make_one_round_trip_for_sixteen(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, placements: int, round_trips: int
@@ -148,23 +156,26 @@ async def test_a_claim_whose_caller_was_told_that_it_is_late_is_not_sent_again(
     await engine.stop()
 
 
-async def test_a_burst_shares_round_trips_and_oversells_nothing(engine: Engine, client: redis.Redis) -> None:
+async def test_a_burst_shares_round_trips_and_oversells_nothing(
+    engine: Engine, client: redis.Redis, shards: Shards
+) -> None:
     for i in range(5):
         await register(engine, f"n{i}", slots=8)
-    await engine.first.mirror.refresh()
+    await engine.parts.fleet.refresh()
     before = client.info("commandstats")["cmdstat_fcall"]["calls"]
     verdicts = await asyncio.gather(*(engine.place(request(f"0.j{i}")) for i in range(100)))
     calls = client.info("commandstats")["cmdstat_fcall"]["calls"] - before
     placed = [v for v in verdicts if isinstance(v, Placement)]
     assert len(placed) == 40
     assert all(isinstance(v, Refusal) and v.refusal is RefusalClass.OVERLOADED for v in verdicts if v not in placed)
-    assert [client.zcard(f"{P}:node:n{i}:leases") for i in range(5)] == [8] * 5
-    assert calls < 50
+    assert [shards.holding(f"n{i}") for i in range(5)] == [8] * 5
+    # who is refused asked every shard
+    assert calls < 50 * len(shards.tags)
 
 
 async def test_a_caller_that_goes_away_takes_nobody_elses_claim_with_it(engine: Engine) -> None:
     await register(engine, "n1", slots=10)
-    await engine.first.mirror.refresh()
+    await engine.parts.fleet.refresh()
     tasks = [asyncio.create_task(engine.place(request(f"0.j{i}"))) for i in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()
@@ -179,9 +190,10 @@ async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: 
     assert isinstance(verdict, Placement)
     placed = verdict.placed.placement
     other = Engine(Settings(redis_url=redis_url))
-    waiting = asyncio.create_task(other.first.waker.wait(placed.job, Tenant("default"), 20_000))
+    shard = (await other.known()).shards.of_job(placed.job)
+    waiting = asyncio.create_task(shard.waker.wait(placed.job, Tenant("default"), 20_000))
     await asyncio.sleep(0)
-    await engine.first.functions.job_finish(placed.job, placed.fence, "succeeded", "done")
+    await engine.parts.shards.of_job(placed.job).functions.job_finish(placed.job, placed.fence, "succeeded", "done")
     async with asyncio.timeout(5):
         view = await waiting
     await other.stop()
@@ -189,13 +201,13 @@ async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: 
     assert (view.state, view.result) == ("succeeded", "done")
 
 
-async def test_after_flushall_the_snapshot_is_filled_anew(engine: Engine, client: redis.Redis) -> None:
+async def test_after_flushall_the_snapshot_is_filled_anew(engine: Engine, shards: Shards) -> None:
     await register(engine, "n1")
-    await engine.first.mirror.refresh()
-    client.flushall()
+    await engine.parts.fleet.refresh()
+    shards.everywhere("FLUSHALL")
     await register(engine, "n2")
-    await engine.first.mirror.refresh()
-    assert engine.first.mirror.snapshot.ids == ["n2"]
+    await engine.parts.fleet.refresh()
+    assert [name for shard in engine.shards for name in shard.mirror.snapshot.ids] == ["n2"]
     verdict = await engine.place(request("0.a", "nothing:has-this"))
     assert isinstance(verdict, Refusal)
     assert verdict.refusal is RefusalClass.UNAVAILABLE  # for 10 s nothing is impossible: nodes are coming back

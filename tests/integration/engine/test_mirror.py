@@ -17,11 +17,13 @@ from scheduler.engine.dispatch import Refusal
 from scheduler.engine.engine import Engine
 from scheduler.settings import Settings
 from scheduler.store.client import connect
+from scheduler.store.codec import MirrorPage
 from scheduler.store.functions import Functions
 from scheduler.store.library import load_library, read_library
 from tests.connections import cut
 
 P = "fleet:{0}"
+pytestmark = pytest.mark.one_shard("is about the snapshot of one shard")
 
 
 @pytest.fixture
@@ -58,6 +60,32 @@ async def test_a_cursor_behind_the_floor_fills_anew(engine: Engine, client: redi
     await engine.first.functions.reap()
     await engine.first.mirror.refresh()
     assert engine.first.mirror.snapshot.ids == ["n1"]
+
+
+async def test_a_refresh_sees_what_happened_after_the_one_under_way_had_read(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(engine, "n1")
+    functions, mirror = engine.first.functions, engine.first.mirror
+    await mirror.refresh()
+    read, has_read, go = functions.mirror_read, asyncio.Event(), asyncio.Event()
+
+    async def held(cursor: int, complete: int, config: int | None) -> MirrorPage:
+        page = await read(cursor, complete, config)
+        has_read.set()
+        await go.wait()
+        return page
+
+    monkeypatch.setattr(functions, "mirror_read", held)
+    under_way = asyncio.create_task(mirror.refresh())
+    await has_read.wait()
+    await register(engine, "n2")
+    later = asyncio.create_task(mirror.refresh())
+    await asyncio.sleep(0)
+    go.set()
+    await later
+    assert mirror.snapshot.ids == ["n1", "n2"]
+    await under_way
 
 
 async def test_a_node_that_should_be_known_and_is_not_leads_to_a_fill(engine: Engine, client: redis.Redis) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from scheduler.engine.dispatch import Placement
 from scheduler.engine.engine import Engine
 from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
-from tests.conftest import divide, routed
+from tests.conftest import divide, looking
 from tests.integration.engine.dying import STEPS
 from tests.integration.engine.test_engine import request, until
 from tests.integration.engine.test_shards import name_in, nodes_in
@@ -37,6 +37,14 @@ async def engine(redis_url: str, client: redis.Redis) -> AsyncIterator[Engine]:
     await running.stop()
 
 
+@pytest.fixture
+def everywhere(engine: Engine, client: redis.Redis) -> Iterator[redis.Redis]:
+    """A client that reaches every shard."""
+    del engine  # it has divided the fleet
+    with looking(client) as found:
+        yield found.redis
+
+
 async def register(engine: Engine, shard: int, slots: int) -> None:
     part = engine.shards[shard]
     for node in nodes_in(engine, part, 1):
@@ -46,22 +54,22 @@ async def register(engine: Engine, shard: int, slots: int) -> None:
     await part.mirror.refresh()
 
 
-def leases(engine: Engine, client: redis.Redis) -> Counter[str]:
+def leases(engine: Engine, everywhere: redis.Redis) -> Counter[str]:
     """What holds a slot, by the nodes' own sets, in all shards."""
     found: Counter[str] = Counter()
     for shard in engine.shards:
         for node in nodes_in(engine, shard, 1):
-            members: Any = routed(client).zrange(f"{shard.key}:node:{node}:leases", 0, -1)
+            members: Any = everywhere.zrange(f"{shard.key}:node:{node}:leases", 0, -1)
             found.update(member.decode() for member in members)
     return found
 
 
-def delivered(engine: Engine, client: redis.Redis, job: str) -> int:
+def delivered(engine: Engine, everywhere: redis.Redis, job: str) -> int:
     """How many deliveries of the job lie in inboxes."""
     count = 0
     for shard in engine.shards:
         for node in nodes_in(engine, shard, 1):
-            entries: Any = routed(client).xrange(f"{shard.key}:node:{node}:inbox")
+            entries: Any = everywhere.xrange(f"{shard.key}:node:{node}:inbox")
             count += sum(fields[b"job"] == job.encode() for _, fields in entries)
     return count
 
@@ -76,7 +84,7 @@ async def killed(url: str, step: str, moment: str, job: str) -> None:
 @pytest.mark.parametrize(("step", "moment"), KILLED)
 @pytest.mark.parametrize("again", [True, False], ids=["retried", "given up"])
 async def test_placing_in_another_shard(
-    engine: Engine, redis_url: str, client: redis.Redis, step: str, moment: str, *, again: bool
+    engine: Engine, redis_url: str, everywhere: redis.Redis, step: str, moment: str, *, again: bool
 ) -> None:
     name = name_in(engine, engine.shards[0])
     job = f"default:{name}"
@@ -86,18 +94,18 @@ async def test_placing_in_another_shard(
         wanted = request(job, digest="digest")
         verdict = await engine.place(JobRequest(JobId(job), "digest", wanted.demand, ack_ms=600_000))
         assert isinstance(verdict, Placement | Exists)
-        assert leases(engine, client)[job] == 1
+        assert leases(engine, everywhere)[job] == 1
 
     def calm() -> bool:
-        held = leases(engine, client)
-        left: Any = routed(client).hget(f"{engine.shards[0].key}:job:{job}", "settled")
+        held = leases(engine, everywhere)
+        left: Any = everywhere.hget(f"{engine.shards[0].key}:job:{job}", "settled")
         # either it was placed and its home knows, or there is no trace of it
-        known = left == b"1" if held[job] else not routed(client).exists(f"{engine.shards[0].key}:job:{job}")
+        known = left == b"1" if held[job] else not everywhere.exists(f"{engine.shards[0].key}:job:{job}")
         return held.total() == held[job] and known
 
     await until(calm, 10)
-    placed = leases(engine, client)[job]
-    assert delivered(engine, client, job) == placed
+    placed = leases(engine, everywhere)[job]
+    assert delivered(engine, everywhere, job) == placed
     assert (
         placed == 1
         if again or (step, moment) in {("take", "after"), *((("settle", m)) for m in ("before", "after"))}
@@ -107,7 +115,7 @@ async def test_placing_in_another_shard(
 
 @pytest.mark.parametrize(("step", "moment"), KILLED)
 async def test_moving_a_job_that_waits(
-    engine: Engine, redis_url: str, client: redis.Redis, step: str, moment: str
+    engine: Engine, redis_url: str, everywhere: redis.Redis, step: str, moment: str
 ) -> None:
     await register(engine, 0, 1)
     assert isinstance(await engine.place(request("0.a")), Placement)
@@ -129,11 +137,11 @@ async def test_moving_a_job_that_waits(
     job = waiting.job
 
     def there() -> bool:
-        at: Any = routed(client).hget(f"{shard.key}:job:{job}", "state")
-        settled: Any = routed(client).hget(f"{engine.shards[0].key}:job:{job}", "settled")
-        return at == b"claimed" and settled == b"1" and leases(engine, client).total() == 2
+        at: Any = everywhere.hget(f"{shard.key}:job:{job}", "state")
+        settled: Any = everywhere.hget(f"{engine.shards[0].key}:job:{job}", "settled")
+        return at == b"claimed" and settled == b"1" and leases(engine, everywhere).total() == 2
 
     await until(there, 10)
-    assert delivered(engine, client, job) == 1
-    assert leases(engine, client)[job] == 1
+    assert delivered(engine, everywhere, job) == 1
+    assert leases(engine, everywhere)[job] == 1
     await client_of_its_own.stop()

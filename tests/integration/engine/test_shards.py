@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
@@ -22,10 +22,18 @@ from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
 from scheduler.store.layout import chosen_tags
 from scheduler.store.moves import Move
+from tests.conftest import divide, looking
 from tests.integration.engine.test_engine import until
 
 TENANT = Tenant("default")
 TAGS = chosen_tags(8)
+
+
+@pytest.fixture
+def shards(client: redis.Redis) -> Iterator[redis.Redis]:
+    """A client that reaches all of them."""
+    with looking(client) as found:
+        yield found.redis
 
 
 def request(name: str = "", *tokens: str, **more: Any) -> JobRequest:
@@ -39,18 +47,14 @@ Start = Callable[[], Coroutine[Any, Any, Engine]]
 
 
 @pytest.fixture
-async def start(redis_url: str) -> AsyncIterator[Start]:
+async def start(redis_url: str, client: redis.Redis) -> AsyncIterator[Start]:
     running: list[Engine] = []
 
     async def begin() -> Engine:
         engine = Engine(Settings(redis_url=redis_url, deadline_ms=3_000, refresh_ms=50, reap_ms=50))
         running.append(engine)
         if len(running) == 1:
-            for tag in reversed(TAGS):
-                key = engine.first.key.replace("{0}", f"{{{tag}}}")
-                assert (await type(engine.first.functions)(engine.first.functions.client, key).shard_init(TAGS))[
-                    0
-                ] == "initialised"
+            divide(client, len(TAGS))
         await engine.start()
         await until(lambda: len(engine.shards) == len(TAGS) and all(s.obstacle() is None for s in engine.shards))
         return engine
@@ -93,11 +97,11 @@ async def refresh(*engines: Engine) -> None:
     await asyncio.gather(*(shard.mirror.refresh() for engine in engines for shard in engine.shards))
 
 
-def held(client: redis.Redis) -> dict[str, int]:
+def held(shards: redis.Redis) -> dict[str, int]:
     """Leases by what holds them, in all shards."""
     found: Counter[str] = Counter()
     for tag in TAGS:
-        members: Any = client.zrange(f"fleet:{{{tag}}}:leases", 0, -1)
+        members: Any = shards.zrange(f"fleet:{{{tag}}}:leases", 0, -1)
         found.update(member.decode() for member in members)
     return dict(found)
 
@@ -123,7 +127,7 @@ async def test_jobs_go_where_slots_are_free(engine: Engine) -> None:
     assert len(seen) == 8
 
 
-async def test_every_slot_of_every_shard_is_found_before_a_refusal(engine: Engine, client: redis.Redis) -> None:
+async def test_every_slot_of_every_shard_is_found_before_a_refusal(engine: Engine, shards: redis.Redis) -> None:
     for shard in engine.shards:
         await register(engine, nodes_in(engine, shard, 1)[0], 2)
     await refresh(engine)
@@ -134,13 +138,31 @@ async def test_every_slot_of_every_shard_is_found_before_a_refusal(engine: Engin
     assert isinstance(refused, Refusal)
     assert (refused.refusal, refused.reasons) == (RefusalClass.OVERLOADED, {Reason.FULL: 8})
     assert isinstance(await engine.place(request("new")), Refusal)
-    assert len(held(client)) == 16
-    assert not client.exists(*(f"fleet:{{{tag}}}:job:default:new" for tag in TAGS))
+    assert len(held(shards)) == 16
+    assert not any(shards.exists(f"fleet:{{{tag}}}:job:default:new") for tag in TAGS)
     impossible = await engine.place(request("", "nothing:has-this"))
     assert isinstance(impossible, Refusal)
 
 
-async def test_a_job_with_an_id_is_found_again_wherever_it_went(start: Start, client: redis.Redis) -> None:
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_shard_that_was_left_out_and_is_back_makes_no_refusal(
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    named: bool,  # noqa: FBT001
+) -> None:
+    left_out = engine.shards[5]
+    await register(engine, nodes_in(engine, left_out, 1)[0])
+    name = name_in(engine, engine.shards[2]) if named else ""
+    others = [shard for shard in engine.shards if shard is not left_out]
+    with monkeypatch.context() as patched:
+        # as if its snapshot had been too old when the shards were put in order
+        patched.setattr(engine.parts.shards, "order", lambda _: others)
+        with pytest.raises(ServerUnavailable, match="no other shard has room"):
+            await engine.place(request(name))
+    assert isinstance(await engine.place(request(name)), Placement)
+
+
+async def test_a_job_with_an_id_is_found_again_wherever_it_went(start: Start, shards: redis.Redis) -> None:
     one, two = await start(), await start()
     home = one.shards[2]
     node = nodes_in(one, one.shards[5], 1)[0]
@@ -161,13 +183,13 @@ async def test_a_job_with_an_id_is_found_again_wherever_it_went(start: Start, cl
         assert view.node is not None
         assert view.node.id == node
         assert await engine.parts.jobs.job(JobId(f"default:{name}"), Tenant("other")) is None
-    assert held(client) == {f"default:{name}": 1}
+    assert held(shards) == {f"default:{name}": 1}
     assert await two.parts.jobs.cancel(JobId(f"default:{name}"), Tenant("other")) == "unknown"
     assert await two.parts.jobs.cancel(JobId(f"default:{name}"), TENANT) == "cancelled"
-    assert held(client) == {}
+    assert held(shards) == {}
 
 
-async def test_two_replicas_at_once_place_an_id_once(start: Start, client: redis.Redis) -> None:
+async def test_two_replicas_at_once_place_an_id_once(start: Start, shards: redis.Redis) -> None:
     engines = [await start(), await start(), await start()]
     for shard in engines[0].shards[4:]:
         await register(engines[0], nodes_in(engines[0], shard, 1)[0], 100)
@@ -182,8 +204,8 @@ async def test_two_replicas_at_once_place_an_id_once(start: Start, client: redis
         }
         assert len(where) == 1, verdicts
         assert sum(isinstance(verdict, Placement) for verdict in verdicts) == 1
-    await until(lambda: len(held(client)) == 40, 10)
-    assert not [name for name in held(client) if name.startswith("hold")]
+    await until(lambda: len(held(shards)) == 40, 10)
+    assert not [name for name in held(shards) if name.startswith("hold")]
 
 
 async def test_a_session_stays_on_its_node_through_every_replica(start: Start) -> None:
@@ -207,7 +229,7 @@ async def test_a_session_stays_on_its_node_through_every_replica(start: Start) -
 
 @pytest.mark.parametrize("name", ["", "named"])
 async def test_a_job_that_waits_moves_to_a_shard_that_has_room_within_a_second(
-    engine: Engine, client: redis.Redis, name: str
+    engine: Engine, shards: redis.Redis, name: str
 ) -> None:
     full, roomy = nodes_in(engine, engine.shards[1], 1)[0], nodes_in(engine, engine.shards[6], 1)[0]
     await register(engine, full, 1)
@@ -221,7 +243,7 @@ async def test_a_job_that_waits_moves_to_a_shard_that_has_room_within_a_second(
     poll = asyncio.create_task(engine.parts.jobs.job(waiting.job, TENANT, 10_000))
 
     def claimed() -> bool:
-        return client.hget(f"{engine.shards[6].key}:job:{waiting.job}", "state") == b"claimed"
+        return shards.hget(f"{engine.shards[6].key}:job:{waiting.job}", "state") == b"claimed"
 
     await until(claimed, 5)
     assert loop.time() - began < 1.5
@@ -241,7 +263,7 @@ async def test_a_job_that_waits_moves_to_a_shard_that_has_room_within_a_second(
 
 
 async def test_a_job_of_a_lost_node_moves_on_with_its_attempt_and_a_higher_fence(
-    engine: Engine, client: redis.Redis
+    engine: Engine, shards: redis.Redis
 ) -> None:
     lost, other = nodes_in(engine, engine.shards[0], 1)[0], nodes_in(engine, engine.shards[7], 1)[0]
     await register(engine, lost, 1)
@@ -253,10 +275,10 @@ async def test_a_job_of_a_lost_node_moves_on_with_its_attempt_and_a_higher_fence
     shard = engine.parts.shards.of_node(lost)
     await shard.functions.job_start(first.job, first.fence)
     await register(engine, other, 1)
-    client.zadd(f"{shard.key}:nodes", {lost: 1})  # its heartbeat lapsed
+    shards.zadd(f"{shard.key}:nodes", {lost: 1})  # its heartbeat lapsed
 
     def moved() -> bool:
-        return client.hget(f"{engine.shards[7].key}:job:{first.job}", "state") == b"claimed"
+        return shards.hget(f"{engine.shards[7].key}:job:{first.job}", "state") == b"claimed"
 
     await until(moved, 5)
     view = await engine.parts.jobs.job(first.job, TENANT)
@@ -266,10 +288,10 @@ async def test_a_job_of_a_lost_node_moves_on_with_its_attempt_and_a_higher_fence
     assert view.fence is not None
     assert view.fence > first.fence
     assert await shard.functions.job_finish(first.job, first.fence, "succeeded", "late") == "fenced"
-    assert held(client) == {first.job: 1}
+    assert held(shards) == {first.job: 1}
 
 
-async def test_a_job_that_waits_is_cancelled_and_expires_as_ever(engine: Engine, client: redis.Redis) -> None:
+async def test_a_job_that_waits_is_cancelled_and_expires_as_ever(engine: Engine, shards: redis.Redis) -> None:
     await register(engine, nodes_in(engine, engine.shards[1], 1)[0], 1)
     await refresh(engine)
     assert isinstance(await engine.place(request()), Placement)
@@ -282,7 +304,7 @@ async def test_a_job_that_waits_is_cancelled_and_expires_as_ever(engine: Engine,
         ended = await engine.parts.jobs.job(short.job, TENANT, 4_000)
     assert ended is not None
     assert ended.state is JobState.EXPIRED
-    assert len(held(client)) == 1
+    assert len(held(shards)) == 1
 
 
 async def test_pools_written_to_the_first_shard_hold_in_all(start: Start) -> None:
@@ -309,40 +331,49 @@ async def test_pools_written_to_the_first_shard_hold_in_all(start: Start) -> Non
     assert not await one.parts.pools.remove(PoolName("silver"))
 
 
-async def test_a_frozen_shard_answers_moving_and_the_others_go_on(engine: Engine, client: redis.Redis) -> None:
+async def test_an_automatic_pool_of_another_shard_is_not_removed(engine: Engine) -> None:
+    await engine.first.functions.pools_apply(0, '{"language_pools":{"tenants":["acme"]}}')
+    await engine.parts.fleet.refresh()
+    node = nodes_in(engine, engine.shards[5], 1)[0]
+    await register(engine, node, 1, "semantic:en semantic:de")
+    with pytest.raises(BadInput, match="automatic"):
+        await engine.parts.pools.remove(PoolName("de-en"))
+
+
+async def test_a_frozen_shard_answers_moving_and_the_others_go_on(engine: Engine, shards: redis.Redis) -> None:
     for shard in engine.shards[:2]:
         await register(engine, nodes_in(engine, shard, 1)[0], 50)
     await refresh(engine)
     frozen = engine.shards[1]
     assert await frozen.functions.shard_freeze("freeze") == "frozen"
-    before = client.zcard(f"{frozen.key}:leases")
+    before = shards.zcard(f"{frozen.key}:leases")
     await until(lambda: frozen.away, 5)
     for _ in range(10):
         verdict = await engine.place(request())
         assert isinstance(verdict, Placement)
-    assert client.zcard(f"{frozen.key}:leases") == before
-    assert client.execute_command("FCALL", "fleet1_reap", 1, frozen.key) == [b"moving"]
+    assert shards.zcard(f"{frozen.key}:leases") == before
+    assert shards.execute_command("FCALL", "fleet1_reap", 1, frozen.key) == [b"moving"]
     assert await frozen.functions.shard_freeze("thaw") == "thawed"
     await until(lambda: frozen.obstacle() is None and not frozen.away, 5)
 
 
-async def test_an_emptied_shard_is_told_again_which_there_are(engine: Engine, client: redis.Redis) -> None:
+async def test_an_emptied_shard_is_told_again_which_there_are(engine: Engine, shards: redis.Redis) -> None:
     shard = engine.shards[5]
-    for key in client.keys(f"{shard.key}*"):
-        client.delete(key)
-    await until(lambda: client.hget(shard.key, "tags") == " ".join(TAGS).encode(), 5)
-    client.flushall()
-    await until(lambda: client.hget(engine.first.key, "tags") == " ".join(TAGS).encode(), 5)
+    for key in list(shards.scan_iter(match=f"{shard.key}*")):
+        shards.delete(key)
+    await until(lambda: shards.hget(shard.key, "tags") == " ".join(TAGS).encode(), 5)
+    shards.flushall()
+    await until(lambda: shards.hget(engine.first.key, "tags") == " ".join(TAGS).encode(), 5)
     assert engine.obstacle() is None
 
 
-async def test_a_fleet_divided_anew_wants_its_replicas_restarted(engine: Engine, client: redis.Redis) -> None:
-    client.hset(engine.first.key, "tags", "0 1")
+async def test_a_fleet_divided_anew_wants_its_replicas_restarted(engine: Engine, shards: redis.Redis) -> None:
+    shards.hset(engine.first.key, "tags", "0 1")
     await until(lambda: "restart" in (engine.obstacle() or ""), 5)
 
 
 async def test_a_move_left_halfway_is_ended_by_another_replica(
-    start: Start, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    start: Start, shards: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await start()
     full, roomy = nodes_in(one, one.shards[1], 1)[0], nodes_in(one, one.shards[6], 1)[0]
@@ -359,7 +390,7 @@ async def test_a_move_left_halfway_is_ended_by_another_replica(
     # every replica of this test stops where it would give the slot to the job
     monkeypatch.setattr(moving.Mover, "_hand_over", stopped)
     await register(one, roomy, 1)
-    await until(lambda: client.hget(f"{home.key}:job:{waiting.job}", "state") == b"moved", 5)
+    await until(lambda: shards.hget(f"{home.key}:job:{waiting.job}", "state") == b"moved", 5)
     view = await one.parts.jobs.job(waiting.job, TENANT)
     assert view is not None
     assert view.state is JobState.PENDING
@@ -371,12 +402,12 @@ async def test_a_move_left_halfway_is_ended_by_another_replica(
     two = await start()
     await register(two, roomy, 1)
     key = f"{two.shards[6].key}:job:{waiting.job}"
-    await until(lambda: client.hget(key, "state") == b"claimed", 10)
-    await until(lambda: client.hget(f"{home.key}:job:{waiting.job}", "settled") == b"1", 10)
-    assert len(held(client)) == 2
+    await until(lambda: shards.hget(key, "state") == b"claimed", 10)
+    await until(lambda: shards.hget(f"{home.key}:job:{waiting.job}", "settled") == b"1", 10)
+    assert len(held(shards)) == 2
 
 
-async def test_many_jobs_that_wait_move_together(engine: Engine, client: redis.Redis) -> None:
+async def test_many_jobs_that_wait_move_together(engine: Engine, shards: redis.Redis) -> None:
     await register(engine, nodes_in(engine, engine.shards[1], 1)[0], 1)
     await refresh(engine)
     assert isinstance(await engine.place(request()), Placement)
@@ -385,7 +416,7 @@ async def test_many_jobs_that_wait_move_together(engine: Engine, client: redis.R
     for shard in engine.shards[2:]:
         await register(engine, nodes_in(engine, shard, 1)[0], 50)
     began = asyncio.get_running_loop().time()
-    await until(lambda: len(held(client)) == 201 and not any(name[0] == "h" for name in held(client)), 20)
+    await until(lambda: len(held(shards)) == 201 and not any(name[0] == "h" for name in held(shards)), 20)
     print(f"200 jobs moved in {asyncio.get_running_loop().time() - began:.2f} s")
 
 
@@ -406,7 +437,7 @@ async def test_a_shard_that_was_away_when_the_others_were_asked_has_not_said_no(
 
 
 async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
-    engine: Engine, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, shards: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roomy, home = engine.shards[2], engine.shards[4]
     await register(engine, nodes_in(engine, roomy, 1)[0], 1)
@@ -418,17 +449,17 @@ async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
     monkeypatch.setattr(home.functions, "job_move", away)
     with pytest.raises(ServerUnavailable):
         await engine.place(request(name_in(engine, home)))
-    assert held(client) == {}
+    assert held(shards) == {}
 
 
-async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, client: redis.Redis) -> None:
+async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, shards: redis.Redis) -> None:
     home, other = engine.shards[1], engine.shards[2]
     for i in range(600):
         word: Any = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
-        client.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
-        client.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
-    await until(lambda: client.zcard(f"{home.key}:moved") == 0, 5)
-    assert client.ttl(f"{home.key}:job:{home.tag}.0") > 0
+        shards.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
+        shards.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
+    await until(lambda: shards.zcard(f"{home.key}:moved") == 0, 5)
+    assert shards.ttl(f"{home.key}:job:{home.tag}.0") > 0
 
 
 async def test_a_shard_that_does_not_answer_keeps_no_jobs_of_the_others_waiting(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer
@@ -17,6 +18,7 @@ from scheduler.store.library import read_library
 from scheduler.store.views import JobView
 from tests.integration.engine.test_engine import register, request, until
 
+pytestmark = pytest.mark.one_shard("is about the long polls of one shard, and their commands")
 DEFAULT = Tenant("default")
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from tests.integration.http.conftest import JSON, MSGPACK, Speaker
+from tests.sharded import Shards
 
 JOB: dict[str, Any] = {"requires": ["asr:zh"]}
 NODE: dict[str, Any] = {"endpoint": "http://n1:9000", "slots": 1, "capabilities": ["asr:zh"]}
@@ -69,20 +69,20 @@ BAD_JOBS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def keyspace(client: redis.Redis) -> dict[bytes | str, bytes | None]:
-    """Every key but the shard's meta, whose clock moves by itself."""
-    return {key: client.dump(key) for key in client.keys("fleet:{0}:*")}
+def keyspace(shards: Shards) -> dict[str, bytes]:
+    """Every key but the shards' meta, whose clocks move by themselves."""
+    return {name: held for name, held in shards.everything().items() if name not in shards.keys}
 
 
 @pytest.mark.parametrize(("wrong", "field", "limit"), BAD_JOBS)
 async def test_a_job_with_a_bad_field_is_422_and_changes_nothing(
-    speak: Speaker, client: redis.Redis, wrong: dict[str, Any], field: str, limit: str
+    speak: Speaker, shards: Shards, wrong: dict[str, Any], field: str, limit: str
 ) -> None:
     await speak.register("n1")
-    before = keyspace(client)
+    before = keyspace(shards)
     told = await speak.refused("POST", "/v1/jobs", JOB | wrong, 422, field)
     assert limit in told.body["detail"]
-    assert keyspace(client) == before
+    assert keyspace(shards) == before
 
 
 async def test_a_job_that_needs_nothing_is_told_so(speak: Speaker) -> None:
@@ -140,10 +140,11 @@ BAD_NODES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("wrong", "field"), BAD_NODES)
 async def test_a_registration_with_a_bad_field_is_422_and_changes_nothing(
-    speak: Speaker, client: redis.Redis, wrong: dict[str, Any], field: str
+    speak: Speaker, shards: Shards, wrong: dict[str, Any], field: str
 ) -> None:
+    before = keyspace(shards)
     await speak.refused("PUT", "/v1/nodes/n1", NODE | wrong, 422, field)
-    assert keyspace(client) == {}
+    assert keyspace(shards) == before
 
 
 async def test_a_registration_of_too_many_tokens_is_told_the_limit_and_the_count(speak: Speaker) -> None:
@@ -297,12 +298,11 @@ async def test_a_declared_length_is_believed_before_the_body_is_read(speak: Spea
 
 
 @pytest.mark.parametrize("value", [b"\x01", NAN, {1: 2}, [[INFINITY]], msgspec.msgpack.Ext(5, b"x")])
-async def test_a_msgpack_payload_that_json_cannot_hold_is_422(
-    speak: Speaker, client: redis.Redis, value: object
-) -> None:
+async def test_a_msgpack_payload_that_json_cannot_hold_is_422(speak: Speaker, shards: Shards, value: object) -> None:
+    before = keyspace(shards)
     packed = msgspec.msgpack.encode(JOB | {"payload": value})
     speak.problem(await speak.raw("POST", "/v1/jobs", packed, kind=MSGPACK), 422, "payload")
-    assert keyspace(client) == {}
+    assert keyspace(shards) == before
 
 
 async def test_a_json_payload_that_is_not_utf8_is_422(speak: Speaker) -> None:

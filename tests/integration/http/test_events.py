@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.integration.http.test_serve import serving, wait_ready
+from tests.sharded import Shards
 
 P = "fleet:{0}"
 EVENTS = f"{P}:events"
@@ -38,8 +39,10 @@ class Stream:
                 told[name] = value
             elif told:
                 data = json.loads(told.pop("data"))
-                assert told.get("id") == data.get("id")
-                return {**data, "event": told.get("event")}
+                resume = told.get("id", "")
+                # of several shards it names the place in each
+                assert data.get("id", "") in [place.rpartition(":")[2] for place in resume.split(",")]
+                return {**data, "event": told.get("event"), "resume": resume}
         return None
 
     def take(self, count: int) -> list[dict[str, Any]]:
@@ -69,10 +72,15 @@ def url(replica: tuple["subprocess.Popen[str]", str]) -> str:
     return replica[1]
 
 
-def happen(client: redis.Redis, kind: str = "job_failed", **fields: str) -> str:
+def happen(client: redis.Redis, kind: str = "job_failed", *, events: str = EVENTS, **fields: str) -> str:
     given: dict[Any, Any] = {"kind": kind, "job": "0.a", "tenant": "default", "node": "n1", "reason": ""}
-    stored: Any = client.xadd(EVENTS, given | fields)
+    stored: Any = client.xadd(events, given | fields)
     return str(stored.decode())
+
+
+def behind(shards: Shards, position: str) -> str:
+    """What resumes there in the first shard, and from now on in the others."""
+    return position if len(shards.tags) == 1 else f"0:{position}"
 
 
 def register(url: str, node: str, labels: str = "") -> None:
@@ -84,7 +92,7 @@ def register(url: str, node: str, labels: str = "") -> None:
     assert answer.status_code == 201, answer.text
 
 
-def test_every_client_hears_what_happens_in_order(url: str, client: redis.Redis) -> None:
+def test_every_client_hears_what_happens_in_order(url: str, shards: Shards) -> None:
     with following(url) as one, following(url) as two:
         register(url, "n1")
         for outcome in ("succeeded", "failed"):
@@ -98,31 +106,38 @@ def test_every_client_hears_what_happens_in_order(url: str, client: redis.Redis)
             heard += one.take(1)
         assert [event["kind"] for event in heard if event["kind"] in expected] == expected
         assert two.take(len(heard)) == heard
-    stored: Any = client.xrange(EVENTS)
-    assert [event["id"] for event in heard] == [position.decode() for position, _ in stored]
-    assert heard[0]["at_ms"] == int(heard[0]["id"].split("-")[0])
+    told: Any = shards.redis.xrange(f"{shards.of_node('n1')}:events")
+    # a fleet is divided before anyone can listen
+    stored = [position.decode() for position, fields in told if fields[b"kind"] != b"shard_initialised"]
+    assert [event["id"] for event in heard] == stored
+    assert heard[0]["at_ms"] == int(stored[0].split("-")[0])
 
 
-def test_a_client_resumes_behind_the_last_event_that_it_heard(url: str, client: redis.Redis) -> None:
+def test_a_client_resumes_behind_the_last_event_that_it_heard(url: str, client: redis.Redis, shards: Shards) -> None:
     ids = [happen(client, job=f"0.{i}") for i in range(2_500)]
-    with following(url, last=ids[0]) as stream:
-        assert [event["id"] for event in stream.take(2_499)] == ids[1:]
+    with following(url, last=behind(shards, ids[0])) as stream:
+        heard = stream.take(2_499)
+        assert [event["id"] for event in heard] == ids[1:]
         later = happen(client)
         assert stream.take(1)[0]["id"] == later
-    with following(url, after=ids[-2], last=ids[-1]) as stream:  # the header is newer than the query
+    with following(url, last=heard[1_000]["resume"]) as stream:
+        assert [event["id"] for event in stream.take(1_498)] == [event["id"] for event in heard[1_001:]]
+    # the header is newer than the query
+    with following(url, after=behind(shards, ids[-2]), last=behind(shards, ids[-1])) as stream:
         assert stream.take(1)[0]["id"] == later
-    with following(url, after="0") as stream:
+    with following(url, after=behind(shards, "0")) as stream:
         assert stream.take(1)[0]["id"] == ids[0]
 
 
-def test_a_resume_from_what_was_trimmed_begins_with_a_gap(url: str, client: redis.Redis) -> None:
+def test_a_resume_from_what_was_trimmed_begins_with_a_gap(url: str, client: redis.Redis, shards: Shards) -> None:
     ids = [happen(client) for _ in range(5)]
     client.xtrim(EVENTS, maxlen=2, approximate=False)
-    with following(url, last=ids[0]) as stream:
+    with following(url, last=behind(shards, ids[0])) as stream:
         first, *others = stream.take(3)
         assert (first["event"], first["missed"]) == ("gap", None)
         assert [event["id"] for event in others] == ids[3:]
-    with following(url, last=f"{int(ids[-1].split('-')[0]) + 60_000}-0") as stream:  # of data that are gone
+    gone = behind(shards, f"{int(ids[-1].split('-')[0]) + 60_000}-0")
+    with following(url, last=gone) as stream:  # of data that are gone
         assert stream.take(1)[0]["event"] == "gap"
         later = happen(client)
         assert stream.take(1)[0]["id"] == later
@@ -165,17 +180,19 @@ def test_a_filter_that_is_none_is_refused_by_its_name(url: str, query: dict[str,
     assert httpx.get(f"{url}/v1/events", headers={"last-event-id": "x"}).json()["field"] == "Last-Event-ID"
 
 
-def test_a_tenant_hears_of_its_own_jobs_and_of_the_nodes_of_its_pools_only(url: str, client: redis.Redis) -> None:
+def test_a_tenant_hears_of_its_own_jobs_and_of_the_nodes_of_its_pools_only(url: str, shards: Shards) -> None:
     for tenant in ("acme", "other"):
         pool = {"selector": {"labels": {"for": tenant}}, "tenants": [tenant]}
         assert httpx.put(f"{url}/v1/pools/{tenant}", json=pool).status_code == 200
     with following(url, "acme") as acme, following(url, "other") as other:
         for tenant in ("acme", "other"):
             register(url, f"node-{tenant}", f"for={tenant}")
-            happen(client, job=f"{tenant}:a", tenant=tenant, node=f"node-{tenant}")
-            happen(client, "job_odd", job=f"{tenant}:b")  # of the tenant default
-            client.xadd(EVENTS, {"kind": "job_odd", "job": f"{tenant}:c", "node": f"node-{tenant}"})  # of nobody
-        client.xadd(EVENTS, {"kind": "node_lost", "node": "forgotten"})
+            node = f"node-{tenant}"
+            events = f"{shards.of_node(node)}:events"  # order is within a shard
+            happen(shards.redis, events=events, job=f"{tenant}:a", tenant=tenant, node=node)
+            happen(shards.redis, "job_odd", events=events, job=f"{tenant}:b")  # of the tenant default
+            shards.redis.xadd(events, {"kind": "job_odd", "job": f"{tenant}:c", "node": node})  # of nobody
+            shards.redis.xadd(events, {"kind": "node_lost", "node": "forgotten"})
         for tenant in ("acme", "other"):
             httpx.post(f"{url}/v1/nodes/node-{tenant}/cordon")
         for tenant, stream in (("acme", acme), ("other", other)):
@@ -188,30 +205,29 @@ def test_a_tenant_hears_of_its_own_jobs_and_of_the_nodes_of_its_pools_only(url: 
 def test_a_slow_client_is_told_what_it_missed_and_goes_on_while_others_miss_nothing(
     url: str, client: redis.Redis
 ) -> None:
-    slow = socket.socket()
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    slow.settimeout(20)
-    slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
-    slow.sendall(b"GET /v1/events HTTP/1.1\r\nhost: fleet\r\n\r\n")
-    heard = b""
-    while b"\r\n\r\n" not in heard:
-        heard += slow.recv(4_096)
-    with following(url) as quick:
-        count = 1_600
-        for number in range(count):
-            happen(client, job=f"0.{number}", reason="x" * 20_000)
-            assert quick.take(1)[0]["job"] == f"0.{number}"
-        last = happen(client, "job_last")
-        assert quick.take(1)[0]["id"] == last
-    while b"event: gap" not in heard:
-        heard = heard[-100:] + slow.recv(1 << 20)
-    client.xtrim(EVENTS, maxlen=0, approximate=False)
-    end = time.monotonic() + 10
-    while b"job_after" not in heard:  # it goes on
-        assert time.monotonic() < end
-        happen(client, "job_after")
-        heard = heard[-100:] + slow.recv(1 << 20)
-    slow.close()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        slow.sendall(b"GET /v1/events HTTP/1.1\r\nhost: fleet\r\n\r\n")
+        heard = b""
+        while b"\r\n\r\n" not in heard:
+            heard += slow.recv(4_096)
+        with following(url) as quick:
+            count = 1_600
+            for number in range(count):
+                happen(client, job=f"0.{number}", reason="x" * 20_000)
+                assert quick.take(1)[0]["job"] == f"0.{number}"
+            last = happen(client, "job_last")
+            assert quick.take(1)[0]["id"] == last
+        while b"event: gap" not in heard:
+            heard = heard[-100:] + slow.recv(1 << 20)
+        client.xtrim(EVENTS, maxlen=0, approximate=False)
+        end = time.monotonic() + 10
+        while b"job_after" not in heard:  # it goes on
+            assert time.monotonic() < end
+            happen(client, "job_after")
+            heard = heard[-100:] + slow.recv(1 << 20)
 
 
 def test_more_clients_than_the_setting_allows_are_503_and_a_place_comes_free(
@@ -231,6 +247,7 @@ def test_more_clients_than_the_setting_allows_are_503_and_a_place_comes_free(
                 assert time.monotonic() < end
 
 
+@pytest.mark.one_shard("counts the reads of one follower")
 def test_clients_cost_redis_nothing_of_their_own(url: str, client: redis.Redis) -> None:
     def reads() -> int:
         stats: Any = client.info("commandstats")

@@ -1,16 +1,16 @@
 """POST /v1/explain: a dry run in words; the rules are judged in tests/property/test_oracle.py."""
 
 import pytest
-import redis
 
 from tests.integration.http.conftest import Speaker
-from tests.lua.keyspace import P
 
 
-def configure(client: redis.Redis) -> None:
-    for name, pool in (("gold", '{"selector":{"capabilities":["gold"]},"tenants":["rich"]}'),
-                       ("rest", '{"selector":{"capabilities":["rest"]}}')):  # fmt: skip
-        client.execute_command("FCALL", "fleet1_pool_put", 1, P, name, pool)
+async def configure(speak: Speaker) -> None:
+    for name, pool in (
+        ("gold", {"selector": {"capabilities": ["gold"]}, "tenants": ["rich"]}),
+        ("rest", {"selector": {"capabilities": ["rest"]}}),
+    ):
+        assert (await speak("PUT", f"/v1/pools/{name}", pool)).status == 200
 
 
 async def test_class_pools_nodes_and_the_near_miss(speak: Speaker) -> None:
@@ -67,8 +67,8 @@ async def test_languages_are_understood(speak: Speaker) -> None:
     assert told.body["near_miss"]["conditions"] == ["missing_capability tts:en"]
 
 
-async def test_a_tenant_is_told_of_its_own_pools_only(speak: Speaker, client: redis.Redis) -> None:
-    configure(client)
+async def test_a_tenant_is_told_of_its_own_pools_only(speak: Speaker) -> None:
+    await configure(speak)
     await speak.register("g", capabilities=("gold",))
     await speak.register("r", capabilities=("rest",))
     told = await speak("POST", "/v1/explain", {"requires": ["gold"]}, tenant="poor")
@@ -81,8 +81,8 @@ async def test_a_tenant_is_told_of_its_own_pools_only(speak: Speaker, client: re
     assert (told.body["class"], told.body["pools"], told.body["nodes"]) == ("denied", [denied], [])
 
 
-async def test_a_refusal_counts_no_node_of_another_tenants_pools(speak: Speaker, client: redis.Redis) -> None:
-    configure(client)
+async def test_a_refusal_counts_no_node_of_another_tenants_pools(speak: Speaker) -> None:
+    await configure(speak)
     await speak.register("g", capabilities=("gold", "x"))
     await speak.register("r", capabilities=("rest",))
     await speak.followed()
@@ -122,16 +122,13 @@ async def test_bad_input_names_the_field(speak: Speaker, query: str, body: objec
     await speak.refused("POST", f"/v1/explain{query}", body, 422, field)
 
 
-async def test_right_after_a_change_of_pools_no_node_is_shown_where_it_was(
-    speak: Speaker, client: redis.Redis
-) -> None:
-    configure(client)
+async def test_right_after_a_change_of_pools_no_node_is_shown_where_it_was(speak: Speaker) -> None:
+    await configure(speak)
     await speak.register("r", capabilities=("rest",))
     await speak.followed()
     # no heartbeat has brought the node under this one yet
-    client.execute_command(
-        "FCALL", "fleet1_pool_put", 1, P, "rest", '{"selector":{"capabilities":["rest"]},"tenants":["rich"]}'
-    )
+    changed = {"selector": {"capabilities": ["rest"]}, "tenants": ["rich"]}
+    assert (await speak("PUT", "/v1/pools/rest", changed)).status == 200
     told = await speak("POST", "/v1/explain", {"requires": ["rest"]}, tenant="poor")
     assert (told.body["class"], told.body["nodes"]) == ("impossible", [])
     assert (await speak("GET", "/v1/nodes", tenant="poor")).body["nodes"] == []

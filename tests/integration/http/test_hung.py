@@ -18,8 +18,10 @@ from scheduler.settings import Settings
 from scheduler.store.library import read_library
 from tests.integration.agent.lossy import relay_to
 from tests.integration.http.conftest import Speaker, ready, running
+from tests.sharded import Shards
 
 P = "fleet:{0}"
+RELAY = "a relay stands in front of one server"
 DEADLINE_MS, A_BIT_S = 500, 0.75
 
 
@@ -126,6 +128,7 @@ async def test_a_hung_server_is_answered_503_in_time_nothing_piles_up_and_it_rec
             assert (await http.post("/v1/jobs", json=body)).status_code == 200
 
 
+@pytest.mark.one_shard(RELAY)
 async def test_over_slow_connections_answers_are_late_but_bounded_and_connections_too(
     redis_url: str, client: redis.Redis, server: EmbeddedServer
 ) -> None:
@@ -149,6 +152,7 @@ async def test_over_slow_connections_answers_are_late_but_bounded_and_connection
     assert client.zcard(f"{P}:leases") <= 50 + 300 + 10
 
 
+@pytest.mark.one_shard(RELAY)
 async def test_a_lost_reply_to_a_claim_is_resolved_by_its_id_within_the_same_request(
     redis_url: str, client: redis.Redis, server: EmbeddedServer
 ) -> None:
@@ -169,11 +173,11 @@ async def test_a_lost_reply_to_a_claim_is_resolved_by_its_id_within_the_same_req
 
 
 async def test_over_maxmemory_claims_are_refused_a_finish_frees_the_slot_and_nothing_is_half_written(
-    speak: Speaker, client: redis.Redis
+    speak: Speaker, shards: Shards
 ) -> None:
     await speak.register("n1", slots=1, capabilities=("work",))
     placed: Any = (await speak("POST", "/v1/jobs", {"requires": ["work"], "deliver": "direct"})).body["job"]
-    client.config_set("maxmemory", 1)
+    shards.everywhere("CONFIG", "SET", "maxmemory", 1)
     try:
         started = time.monotonic()
         told = await speak.refused("POST", "/v1/jobs", {"requires": ["work"], "id": "refused"}, 503)
@@ -182,11 +186,11 @@ async def test_over_maxmemory_claims_are_refused_a_finish_frees_the_slot_and_not
         assert "maxmemory" in told.body["detail"]
         finish = {"fence": placed["fence"], "outcome": "succeeded"}
         assert (await speak("POST", f"/v1/jobs/{placed['id']}/finish", finish)).status == 200
-        assert client.zcard(f"{P}:node:n1:leases") == client.zcard(f"{P}:leases") == 0
-        assert client.sismember(f"{P}:free", "n1")
-        assert not [key for key in client.keys(f"{P}:job:*") if b"refused" in key]
+        assert shards.holding("n1") == shards.total("leases") == 0
+        assert shards.redis.sismember(f"{shards.of_node('n1')}:free", "n1")
+        assert not [key for key in shards.found("job:*") if "refused" in key]
     finally:
-        client.config_set("maxmemory", 0)
+        shards.everywhere("CONFIG", "SET", "maxmemory", 0)
     assert (await speak("POST", "/v1/jobs", {"requires": ["work"], "id": "refused"})).status == 201
 
 

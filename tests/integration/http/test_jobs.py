@@ -5,9 +5,10 @@ import time
 from typing import Any
 
 import pytest
-import redis
 
-from tests.integration.http.conftest import Speaker
+from scheduler.settings import Settings
+from tests.integration.http.conftest import Speaker, ready, running
+from tests.sharded import Shards
 
 JOB: dict[str, Any] = {"requires": ["asr:zh"]}
 
@@ -29,7 +30,7 @@ async def test_a_job_is_told_as_it_stands(speak: Speaker) -> None:
     assert (view["tenant"], view["priority"], view["result"], view["ended_at_ms"]) == ("default", 7, None, None)
 
 
-async def test_a_job_is_started_and_finished_and_its_slot_is_free(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_job_is_started_and_finished_and_its_slot_is_free(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     job = await placed(speak, payload={"n": 1})
     path, fence = f"/v1/jobs/{job['id']}", job["fence"]
@@ -44,20 +45,20 @@ async def test_a_job_is_started_and_finished_and_its_slot_is_free(speak: Speaker
     view = (await speak("GET", path)).body["job"]
     assert (view["state"], view["result"]) == ("succeeded", "dé")
     assert view["created_at_ms"] <= view["started_at_ms"] <= view["ended_at_ms"]
-    assert client.zcard("fleet:{0}:node:n1:leases") == 0
+    assert shards.holding("n1") == 0
     assert (await speak("POST", f"{path}/finish", end)).body == {"outcome": "duplicate"}
 
 
 @pytest.mark.parametrize("verb", ["start", "finish"])
-async def test_a_stale_fence_is_409_and_changes_nothing(speak: Speaker, client: redis.Redis, verb: str) -> None:
+async def test_a_stale_fence_is_409_and_changes_nothing(speak: Speaker, shards: Shards, verb: str) -> None:
     await speak.register("n1")
     job = await placed(speak)
-    before = client.hgetall(f"fleet:{{0}}:job:{job['id']}")
+    before = shards.redis.hgetall(shards.job(job["id"]))
     for fence in (job["fence"] - 1, job["fence"] + 1):
         body = {"fence": fence} | ({"outcome": "failed"} if verb == "finish" else {})
         await speak.refused("POST", f"/v1/jobs/{job['id']}/{verb}", body, 409, "fence")
-    assert client.hgetall(f"fleet:{{0}}:job:{job['id']}") == before
-    assert client.zcard("fleet:{0}:node:n1:leases") == 1
+    assert shards.redis.hgetall(shards.job(job["id"])) == before
+    assert shards.holding("n1") == 1
 
 
 async def test_an_unknown_job_is_404(speak: Speaker) -> None:
@@ -68,11 +69,11 @@ async def test_an_unknown_job_is_404(speak: Speaker) -> None:
     await speak.refused("POST", "/v1/jobs/nobody/cancel", None, 404)
 
 
-async def test_a_job_of_another_tenant_is_404_and_stays_as_it_is(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_job_of_another_tenant_is_404_and_stays_as_it_is(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     job = await placed(speak, tenant="acme", id="a")
-    path, key = "/v1/jobs/acme:a", "fleet:{0}:job:acme:a"
-    before = client.hgetall(key)
+    path = "/v1/jobs/acme:a"
+    before = shards.redis.hgetall(shards.job("acme:a"))
     for tenant in (None, "other"):
         await speak.refused("GET", path, None, 404, tenant=tenant)
         await speak.refused("GET", f"{path}?wait_ms=60000", None, 404, tenant=tenant)
@@ -80,18 +81,18 @@ async def test_a_job_of_another_tenant_is_404_and_stays_as_it_is(speak: Speaker,
         end = {"fence": job["fence"], "outcome": "failed"}
         await speak.refused("POST", f"{path}/finish", end, 404, tenant=tenant)
         await speak.refused("POST", f"{path}/cancel", None, 404, tenant=tenant)
-    assert client.hgetall(key) == before
+    assert shards.redis.hgetall(shards.job("acme:a")) == before
     assert (await speak("GET", path, tenant="acme")).status == 200
     assert (await speak("POST", f"{path}/cancel", tenant="acme")).body == {"outcome": "cancelled"}
 
 
-async def test_cancel_ends_a_job_once(speak: Speaker, client: redis.Redis) -> None:
+async def test_cancel_ends_a_job_once(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     job = await placed(speak)
     told = await speak("POST", f"/v1/jobs/{job['id']}/cancel")
     assert (told.status, told.kind, told.body) == (200, speak.kind, {"outcome": "cancelled"})
     assert (await speak("GET", f"/v1/jobs/{job['id']}")).body["job"]["state"] == "cancelled"
-    assert client.zcard("fleet:{0}:node:n1:leases") == 0
+    assert shards.holding("n1") == 0
     assert (await speak("POST", f"/v1/jobs/{job['id']}/cancel")).body == {"outcome": "duplicate"}
 
 
@@ -100,7 +101,7 @@ async def test_a_long_poll_answers_when_the_job_ends(speak: Speaker) -> None:
     job = await placed(speak)
     path = f"/v1/jobs/{job['id']}"
     polls = [asyncio.create_task(speak("GET", f"{path}?wait_ms=60000")) for _ in range(3)]
-    waiters = speak.app.state.engine.first.waker._waiters
+    waiters = speak.app.state.engine.parts.shards.of_job(job["id"]).waker._waiters
     end = time.monotonic() + 10
     while len(waiters.get(job["id"], ())) < len(polls):
         assert time.monotonic() < end
@@ -121,7 +122,7 @@ async def test_a_long_poll_ends_at_its_time_with_the_job_as_it_is(speak: Speaker
     assert (told.status, told.body["job"]["state"]) == (200, "claimed")
 
 
-async def test_a_batch_tells_each_job_its_own_outcome(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_batch_tells_each_job_its_own_outcome(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1", slots=2)
     jobs = [
         JOB | {"id": "a"},
@@ -141,15 +142,24 @@ async def test_a_batch_tells_each_job_its_own_outcome(speak: Speaker, client: re
     assert all(("job" in outcome) != ("problem" in outcome) for outcome in outcomes)
     again = await speak("POST", "/v1/jobs:batch", {"jobs": [JOB | {"id": "a"}, JOB | {"id": "a", "priority": 1}]})
     assert [outcome["status"] for outcome in again.body["jobs"]] == [200, 409]
-    assert client.zcard("fleet:{0}:leases") == 1
+    assert shards.total("leases") == 1
 
 
-async def test_a_batch_of_a_thousand_takes_what_there_is_and_no_more(speak: Speaker, client: redis.Redis) -> None:
-    await speak.register("n1", slots=600)
-    await speak.register("n2", slots=300)
-    told = await speak("POST", "/v1/jobs:batch", {"jobs": [JOB] * 1_000})
+@pytest.mark.parametrize("packed", [False, True])
+async def test_a_batch_of_a_thousand_takes_what_there_is_and_no_more(
+    redis_url: str,
+    shards: Shards,
+    packed: bool,  # noqa: FBT001
+) -> None:
+    # every refusal asks every shard, and a busy test machine needs more than a second for that
+    async with running(Settings(redis_url=redis_url, deadline_ms=10_000)) as (app, plain):
+        await ready(app)
+        speak = Speaker(plain, packed, app)
+        await speak.register("n1", slots=600)
+        await speak.register("n2", slots=300)
+        await speak.followed()
+        told = await speak("POST", "/v1/jobs:batch", {"jobs": [JOB] * 1_000})
     statuses = [outcome["status"] for outcome in told.body["jobs"]]
     assert (statuses.count(201), statuses.count(503), len(statuses)) == (900, 100, 1_000)
     assert {outcome["problem"]["class"] for outcome in told.body["jobs"] if "problem" in outcome} == {"overloaded"}
-    assert client.zcard("fleet:{0}:node:n1:leases") == 600
-    assert client.zcard("fleet:{0}:node:n2:leases") == 300
+    assert (shards.holding("n1"), shards.holding("n2")) == (600, 300)

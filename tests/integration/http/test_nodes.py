@@ -1,8 +1,7 @@
 """The routes of nodes and of the cluster."""
 
-import redis
-
 from tests.integration.http.conftest import Speaker
+from tests.sharded import Shards
 
 JOB = {"requires": ["asr:zh"]}
 
@@ -108,11 +107,11 @@ async def test_a_cordoned_node_takes_no_job_from_the_next_claim_on(speak: Speake
     assert nodes == {"n2"}
 
 
-async def test_a_removed_node_is_gone(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_removed_node_is_gone(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     told = await speak("DELETE", "/v1/nodes/n1")
     assert (told.status, told.kind, told.body) == (200, speak.kind, {"outcome": "removed"})
-    assert client.exists("fleet:{0}:node:n1") == 0
+    assert not shards.redis.exists(shards.node("n1"))
     await speak.refused("GET", "/v1/nodes/n1", None, 404)
 
 

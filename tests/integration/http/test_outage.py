@@ -12,6 +12,7 @@ from scheduler.dev.server import EmbeddedServer
 from scheduler.settings import Settings
 from scheduler.store.library import read_library
 from tests.integration.http.conftest import Speaker, ready, running
+from tests.sharded import Shards
 
 JOB = {"requires": ["asr:zh"]}
 READS = ("/v1/nodes/n1", "/v1/cluster", "/v1/jobs/x")
@@ -74,8 +75,8 @@ async def test_the_overview_survives_redis_going_away_between_two_looks(
         assert page.headers["content-type"].startswith("text/html")
 
 
-async def test_without_the_library_it_is_not_ready_and_says_what_to_do(redis_url: str, client: redis.Redis) -> None:
-    client.execute_command("FUNCTION", "FLUSH")
+async def test_without_the_library_it_is_not_ready_and_says_what_to_do(redis_url: str, shards: Shards) -> None:
+    shards.everywhere("FUNCTION", "FLUSH")
     async with running(Settings(redis_url=redis_url)) as (_, plain):
         end = time.monotonic() + 10
         while "fleet library load" not in (response := await becomes(plain, "/readyz", 503)).json()["detail"]:
@@ -86,5 +87,5 @@ async def test_without_the_library_it_is_not_ready_and_says_what_to_do(redis_url
         response = await plain.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
         assert (response.status_code, response.json()["code"]) == (503, "library_mismatch")
         assert "fleet library load" in response.json()["detail"]
-        client.execute_command("FUNCTION", "LOAD", read_library().code)
+        shards.everywhere("FUNCTION", "LOAD", read_library().code)
         await becomes(plain, "/readyz", 200)

@@ -2,15 +2,15 @@
 
 import msgspec
 import pytest
-import redis
 
 from scheduler.settings import Settings
 from tests.integration.http.conftest import Speaker, ready, running
+from tests.sharded import Shards
 
 JOB = {"requires": ["asr:zh"]}
 
 
-async def test_a_job_is_placed_on_a_node_that_offers_what_it_requires(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_job_is_placed_on_a_node_that_offers_what_it_requires(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     told = await speak("POST", "/v1/jobs", JOB)
     assert (told.status, told.kind) == (201, speak.kind)
@@ -20,16 +20,18 @@ async def test_a_job_is_placed_on_a_node_that_offers_what_it_requires(speak: Spe
     assert placement["fallback_used"] is False
     assert placement["snapshot_age_ms"] >= 0
     assert told.headers["location"] == f"/v1/jobs/{job['id']}"
-    held = client.hgetall(f"fleet:{{0}}:job:{job['id']}")
+    held = shards.redis.hgetall(shards.job(job["id"]))
     assert (held[b"node"], held[b"fence"]) == (b"n1", str(job["fence"]).encode())
-    assert client.zscore("fleet:{0}:node:n1:leases", job["id"]) is not None
+    assert shards.redis.zscore(f"{shards.node('n1')}:leases", job["id"]) is not None
 
 
-async def test_ids_made_here_carry_the_shard_and_differ(speak: Speaker) -> None:
+async def test_ids_made_here_carry_the_shard_and_differ(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     ids = {(await speak("POST", "/v1/jobs", JOB)).body["job"]["id"] for _ in range(4)}
     assert len(ids) == 4
-    assert all(name.startswith("0.") and len(name) == 34 for name in ids)
+    shard, dot, _ = shards.of_node("n1").removeprefix("fleet:{").partition("}")
+    assert dot
+    assert all(name.startswith(f"{shard}.") and len(name) == len(shard) + 33 for name in ids)
 
 
 async def test_the_same_id_and_body_again_answers_200_with_the_same_placement(speak: Speaker) -> None:
@@ -65,9 +67,9 @@ async def test_the_same_id_with_another_body_is_409(speak: Speaker, other: dict[
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_what_nobody_offers_is_impossible(redis_url: str, client: redis.Redis, packed: bool) -> None:  # noqa: FBT001
+async def test_what_nobody_offers_is_impossible(redis_url: str, shards: Shards, packed: bool) -> None:  # noqa: FBT001
     fields = ("endpoint", "http://n1", "slots", 1, "capabilities", "asr:zh", "ttl_ms", 60_000)
-    client.execute_command("FCALL", "fleet1_node_register", 1, "fleet:{0}", "n1", *fields)
+    shards.fcall("node_register", "n1", *fields)
     async with running(Settings(redis_url=redis_url)) as (app, plain):
         await ready(app)
         speak = Speaker(plain, packed, app)
@@ -78,11 +80,11 @@ async def test_what_nobody_offers_is_impossible(redis_url: str, client: redis.Re
     assert "retry-after" not in told.headers
 
 
-async def test_nothing_is_impossible_just_after_redis_was_emptied(speak: Speaker, client: redis.Redis) -> None:
+async def test_nothing_is_impossible_just_after_redis_was_emptied(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     await speak.followed()
-    for key in client.keys("fleet:*"):
-        client.delete(key)
+    for key in shards.everything():
+        shards.redis.delete(key)
     await speak.register("n2")
     await speak.followed()
     told = await speak.refused("POST", "/v1/jobs", {"requires": ["asr:fr"]}, 503)
@@ -115,10 +117,10 @@ async def test_an_excluded_node_is_not_taken(speak: Speaker) -> None:
     assert nodes == {"n2"}
 
 
-async def test_a_pool_that_does_not_serve_the_tenant_is_403(speak: Speaker, client: redis.Redis) -> None:
+async def test_a_pool_that_does_not_serve_the_tenant_is_403(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     await speak.refused("POST", "/v1/jobs", JOB | {"pool": "gold"}, 403, "pool")
-    assert client.zcard("fleet:{0}:leases") == 0
+    assert shards.total("leases") == 0
 
 
 PAYLOADS: list[object] = [None, True, 0, -1.5, "", "text \u2028 é \U0001f600", [], {}, {"a": [1, {"b": None}]}, 2**63]

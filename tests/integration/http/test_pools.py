@@ -166,6 +166,7 @@ async def test_the_next_job_is_placed_by_the_new_pools(speak: Speaker) -> None:
 async def test_an_automatic_pool_is_told_with_its_languages(speak: Speaker) -> None:
     functions = speak.app.state.engine.first.functions
     await functions.pools_apply(0, '{"language_pools":{"tenants":["acme"]}}')
+    await speak.followed()
     await register(speak, "n1", "none", 1, "semantic:en", "semantic:de")
     pool = (await speak("GET", "/v1/pools/de-en")).body["pool"]
     assert (pool["languages"], pool["tenants"], pool["selector"], pool["members"]) == (["de", "en"], ["acme"], {}, 1)

@@ -4,12 +4,12 @@ import re
 
 import httpx
 import msgspec
-import redis
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
 from scheduler.http.routes import OPERATIONS
 from tests.integration.http.conftest import Speaker
+from tests.sharded import Shards
 
 JOB = {"requires": ["asr:zh"]}
 
@@ -125,16 +125,14 @@ async def test_the_overview_shows_nodes_by_state_and_escapes_what_they_say(speak
 
 
 async def test_the_overview_shows_two_hundred_nodes_and_says_how_many_more(
-    app_client: tuple[Starlette, httpx.AsyncClient], client: redis.Redis
+    app_client: tuple[Starlette, httpx.AsyncClient], shards: Shards
 ) -> None:
     app, plain = app_client
     fields = ("endpoint", "http://n", "slots", 1, "capabilities", "asr:zh", "ttl_ms", 60_000)
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(205):
-            pipe.execute_command("FCALL", "fleet1_node_register", 1, "fleet:{0}", f"n{number:03}", *fields)
-        pipe.execute()
-    client.execute_command("FCALL", "fleet1_node_mark", 1, "fleet:{0}", "n204", "cordon")
-    await app.state.engine.first.mirror.refresh()
+    for number in range(205):
+        shards.fcall("node_register", f"n{number:03}", *fields)
+    shards.fcall("node_mark", "n204", "cordon")
+    await app.state.engine.parts.fleet.refresh()
     page = (await plain.get("/")).text
     shown = re.findall(r'<td class="n">(n\d+)', page)
     assert (len(shown), shown[0], shown[-1]) == (200, "n204", "n198")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.conftest import looking
 from tests.integration.http.conftest import Speaker, Told
 
 NODE = {"endpoint": "http://n1:9000", "slots": 8, "ttl_ms": 60_000}
@@ -18,10 +19,11 @@ SERVICES: list[dict[str, Any]] = [
 
 @pytest.fixture
 def redis_url(redis_url: str, client: redis.Redis) -> str:
-    """A shard that was in use before the replica came: in a new one nothing is impossible for a while."""
+    """A fleet that was in use before the replica came: in a new one nothing is impossible for a while."""
     fields = ("endpoint", "http://n0", "slots", 1, "capabilities", "work")
-    _, incarnation, *_ = client.execute_command("FCALL", "fleet1_node_register", 1, "fleet:{0}", "n0", *fields)
-    client.execute_command("FCALL", "fleet1_node_remove", 1, "fleet:{0}", "n0", incarnation)
+    with looking(client) as shards:
+        _, incarnation, *_ = shards.fcall("node_register", "n0", *fields)
+        shards.fcall("node_remove", "n0", incarnation)
     return redis_url
 
 

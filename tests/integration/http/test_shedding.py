@@ -31,12 +31,12 @@ async def test_placements_are_counted_while_they_are_under_way(speak: Speaker) -
     await speak.register("n1")
     engine = speak.app.state.engine
     counted = []
-    place = engine.first.dispatcher.place
+    place = engine.parts.spreader.place
 
     async def placed(request: object) -> object:
         counted.append(engine.door.under_way)
         return await place(request)
 
-    engine.first.dispatcher.place = placed
+    engine.parts.spreader.place = placed
     assert (await speak("POST", "/v1/jobs:batch", {"jobs": [BODY] * 3})).status == 200
     assert (sorted(counted), engine.door.under_way) == ([1, 2, 3], 0)
