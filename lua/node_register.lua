@@ -23,6 +23,8 @@ define('node_register', function(P, id, ...)
   if #tags > 1 and home_tag(tags, id) ~= tag_of(P) then
     check(false, 'node', 'belongs to the shard {' .. home_tag(tags, id) .. '}, see shard_find')
   end
+  -- a shard that was emptied has no pools until it is told which shards there are: it would serve everyone
+  if #tags == 0 and tag_of(P) ~= '0' then error({ moving = true }) end
   shard_write(S)
   local old = node_read(S, id)
   local incarnation = unique_number(S, old and old.incarnation)

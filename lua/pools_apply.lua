@@ -8,14 +8,15 @@
 --                      are none
 -- ARGV[3] source       optional: this is a copy of the first shard's configuration of that version; seen does not count
 -- Reply   applied <config_version> | changed <config_version>
--- Cost    O(pools); at most 200 pools and 1 MiB
+-- Cost    O(pools); at most 200 pools and 1 MiB, of a copy 2 MiB
+local COPY_BYTES_MAX = 2 * 1048576
 local CONFIG_FIELDS = { pools = true, limits = true, language_pools = true, weights = true }
 local LIMIT_FIELDS = { cpu_max = true, gpu_max = true, mem_max = true }
 local TEMPLATE_FIELDS = { max = true, tenants = true, fallback = true, strategy = true, priority = true, d = true }
 
 -- config_arg: pools as name, text, …; the pools by name; limits; the template of language pools or nil
-local function config_arg(json)
-  check(json and #json <= 1048576, 'json', 'must be at most 1048576 bytes')
+local function config_arg(json, most)
+  check(json and #json <= most, 'json', 'must be at most ' .. most .. ' bytes')
   local config = decode_arg(cjson.decode, json, 'json')
   fields_checked(config, '', CONFIG_FIELDS)
   local pools, limits, template, stored = left_out(config.pools, {}), left_out(config.limits, {}),
@@ -48,7 +49,8 @@ end
 define('pools_apply', function(P, seen, json, source)
   integer_arg(seen, 'seen', 0, 9007199254740992)
   if source then integer_arg(source, 'source', 1, 9007199254740992) end
-  local stored, pools, limits, template, weights = config_arg(json)
+  -- pools that were put one by one may be more than a file may have, and all of them are to be copied
+  local stored, pools, limits, template, weights = config_arg(json, source and COPY_BYTES_MAX or 1048576)
 
   local S = shard_open(P)
   if source then

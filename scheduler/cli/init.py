@@ -8,10 +8,12 @@ from scheduler.cli.settings import settings_with
 from scheduler.errors import BadInput
 from scheduler.settings import Settings
 from scheduler.store.client import connect
-from scheduler.store.keys import shard_key
+from scheduler.store.copying import copy_configuration
+from scheduler.store.keys import shard_key, tag_of
 from scheduler.store.layout import FIRST, chosen_tags, read_tags
 from scheduler.store.library import load_library
 from scheduler.store.moves import Moves
+from scheduler.store.views import Views
 
 
 async def _init(settings: Settings, count: int | None) -> str:
@@ -22,11 +24,20 @@ async def _init(settings: Settings, count: int | None) -> str:
         held = await read_tags(client, first)
         tags = held if count is None and held else chosen_tags(count or 1)
         # those that are left must be empty, too; the first shard, which everybody asks, is told at the end
-        for tag in [*sorted({*held, *tags} - {FIRST}), FIRST]:
-            named = tags if tag in tags else (*tags, tag)
-            word, what = await Moves(client, shard_key(settings.namespace, tag)).shard_init(named)
-            if word == "busy":
-                raise BadInput("--shards", f"cannot change while there are {what}: shard {{{tag}}} has some")
+        shards = [
+            Moves(client, shard_key(settings.namespace, tag)) for tag in (*sorted({*held, *tags} - {FIRST}), FIRST)
+        ]
+        for look in (True, False):
+            # all are looked at before one is told: replicas stop where a shard speaks of another division
+            for shard in shards:
+                tag = tag_of(shard.shard)
+                word, what = await shard.shard_init(tags if tag in tags else (*tags, tag), look=look)
+                if word == "busy":
+                    raise BadInput("--shards", f"cannot change while there are {what}: shard {{{tag}}} has some")
+            if look:
+                # a shard without a copy of the pools would serve everyone
+                others = [shard for shard in shards if tag_of(shard.shard) in tags[1:]]
+                await copy_configuration(Views(client, first), others)
         return f"{loaded}; {len(tags)} shard{'s' if len(tags) > 1 else ''}: {' '.join(f'{{{tag}}}' for tag in tags)}"
     finally:
         await client.aclose()

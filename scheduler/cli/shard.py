@@ -8,21 +8,37 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
 from scheduler.cli.settings import settings_with
+from scheduler.errors import FleetError
 from scheduler.store.address import read_address
 from scheduler.store.resharding import Resharding
 
 
 class ShardLine(msgspec.Struct, frozen=True):
-    """One shard; `free` counts the nodes that can take a job now."""
+    """One shard; `free` counts the nodes that can take a job now.
+
+    `config_version` is the first shard's, also of a copy: one with a lower number decides by older pools.
+    """
 
     tag: str
-    nodes: int
-    free: int
-    leases: int
-    config_version: int
-    frozen: bool
+    nodes: int = 0
+    free: int = 0
+    leases: int = 0
+    config_version: int = 0
+    frozen: bool = False
+    failure: str = ""
+
+
+async def _line(part: Shard) -> ShardLine:
+    try:
+        meta, leases, free = await part.views.shard()
+        nodes = len(await part.views.node_ids())
+    except FleetError as error:
+        # it is asked for when a shard is away most of all
+        return ShardLine(part.tag, failure=str(error))
+    version = int(meta.get("config_source") or meta.get("config_version") or 0)
+    return ShardLine(part.tag, nodes, free, leases, version, "frozen" in meta)
 
 
 @click.group()
@@ -37,14 +53,7 @@ def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) 
     """Every shard with its nodes and leases."""
 
     async def ask(fleet: OnRedis) -> list[ShardLine]:
-        lines: list[ShardLine] = []
-        for part in fleet.shards:
-            meta, leases, free = await part.views.shard()
-            nodes = len(await part.views.node_ids())
-            lines.append(
-                ShardLine(part.tag, nodes, free, leases, int(meta.get("config_version", 0)), "frozen" in meta)
-            )
-        return lines
+        return await asyncio.gather(*map(_line, fleet.shards))
 
     lines = on_redis(redis_url, namespace, ask)
     if as_json:

@@ -1,13 +1,15 @@
 """The pools of the whole fleet, as its shards have them together."""
 
 import asyncio
-import contextlib
+import logging
 
 from scheduler.domain.ids import PoolName
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
-from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool
+from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool, restore_configuration
 from scheduler.store.views import PoolView
+
+log = logging.getLogger("fleet.engine")
 
 
 class Configured:
@@ -20,12 +22,25 @@ class Configured:
     async def keep(self) -> None:
         """For ever: bring the others what was written to the first shard, by whomever."""
         while len(self._shards) > 1:
-            version = self._shards.first.mirror.snapshot.config_version
-            behind = [shard for shard in self._shards if shard.mirror.filled and shard.mirror.config_source < version]
-            if any(shard is not self._shards.first for shard in behind):
-                with contextlib.suppress(FleetError):
-                    await self._copy()
+            try:
+                await self._agree()
+            except FleetError:
+                # what does not answer has it later
+                pass
+            except Exception:
+                log.exception("configuring_failed")
             await asyncio.sleep(self._refresh_ms / 1000)
+
+    async def _agree(self) -> None:
+        first, *others = self._shards
+        copies = [shard for shard in others if shard.mirror.filled]
+        if not copies or not first.mirror.filled:
+            return
+        newest = max(copies, key=lambda shard: shard.mirror.config_source)
+        if newest.mirror.config_source > first.mirror.snapshot.config_version:
+            await restore_configuration(first.views, first.functions, newest.views, newest.mirror.config_source)
+        elif any(shard.mirror.config_source < first.mirror.snapshot.config_version for shard in copies):
+            await self._copy()
 
     async def put(self, pool: PoolName, text: str) -> None:
         await self._shards.first.functions.pool_put(pool, text)

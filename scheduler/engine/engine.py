@@ -15,6 +15,7 @@ from scheduler.engine.spreading import Spreader
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.client import connect
+from scheduler.store.copying import copy_configuration
 from scheduler.store.layout import FIRST, read_tags
 from scheduler.store.library import check_library, read_library
 
@@ -89,7 +90,7 @@ class Engine:
         try:
             if self._parts is None:
                 self._begin(await read_tags(self._client, self.first.key) or (FIRST,))
-            elif len(self._parts.shards) > 1:
+            else:
                 await self._keep_layout(self._parts.shards)
             self._failure = None
         except FleetError as error:
@@ -112,15 +113,25 @@ class Engine:
 
     async def _keep_layout(self, shards: Shards) -> None:
         """A shard that was emptied is told again which there are; a fleet divided anew needs a new replica."""
-        for shard in shards:
-            tags = await read_tags(self._client, shard.key)
-            if not tags:
-                word, held = await shard.functions.shard_init(shards.tags, restore=True)
-                tags = tuple(held.split()) if word == "other" else shards.tags
-            if tags != shards.tags:
+        told = await asyncio.gather(*(self._told(shard, shards.tags) for shard in shards), return_exceptions=True)
+        for tags in told:
+            if isinstance(tags, BaseException):
+                if not isinstance(tags, ServerUnavailable):
+                    raise tags
+            elif tags != shards.tags:
                 raise LibraryMismatch(
                     f"the fleet has {len(tags)} shards now, this replica was started with {len(shards)}: restart it"
                 )
+
+    async def _told(self, shard: Shard, known: tuple[str, ...]) -> tuple[str, ...]:
+        """Which shards there are, by this one; a fleet that nobody has divided has one and need not say so."""
+        tags = await read_tags(self._client, shard.key)
+        if tags or len(known) == 1:
+            return tags or known
+        # with the pools first: nodes are let in once it is told
+        await copy_configuration(self.first.views, [] if shard is self.first else [shard.functions])
+        word, held = await shard.functions.shard_init(known, restore=True)
+        return tuple(held.split()) if word == "other" else known
 
     @property
     def parts(self) -> Parts:

@@ -41,18 +41,24 @@ class Located:
         """The tenant's job as it stands; with wait_ms once it has ended, or as it is by then."""
         loop = asyncio.get_running_loop()
         end = loop.time() + wait_ms / 1000
-        shard, waits = self._shards.of_job(job), None
-        for _ in range(HOPS_MAX):
+        shard, before, waits = self._shards.of_job(job), None, None
+        hops = 0
+        while hops < HOPS_MAX:
             left_ms = int((end - loop.time()) * 1000)
             found = await (shard.waker.wait(job, tenant, left_ms) if left_ms > 0 else shard.reads.job(job))
-            if not isinstance(found, Elsewhere):
+            if isinstance(found, Elsewhere):
+                if found.tenant != tenant:
+                    return None
+                before, waits = shard, found.view
+                shard = self._shards.tagged(found.tag)
+                hops += 1
+            elif found is None and before is not None and waits is not None and left_ms > 0:
+                # on its way: asked again where it waited, until it is there or the time is over
+                await asyncio.sleep(PAUSE_S)
+                shard, before, waits, hops = before, None, None, 0
+            else:
                 view = found or waits
                 return view if view is None or view.tenant == tenant else None
-            if found.tenant != tenant:
-                return None
-            shard, waits = self._shards.tagged(found.tag), found.view
-            if waits is not None and wait_ms:
-                await asyncio.sleep(PAUSE_S)
         raise ServerUnavailable("the job moves from shard to shard")
 
     async def cancel(self, job: JobId, tenant: Tenant) -> Literal["cancelled", "duplicate", "unknown"]:

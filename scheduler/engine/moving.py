@@ -25,7 +25,7 @@ TURN_S = 0.25
 # Jobs of one queue that are moved in a round, how many of them at a time, and rounds of one turn.
 MOVED_MAX, AT_ONCE, ROUNDS = 16, 8, 16
 # Moves that were left halfway are due after some seconds: asking for them more often finds nothing.
-DUE_TURNS = 4
+DUE_TURNS, DUE_MAX = 4, 32
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -64,6 +64,9 @@ class Mover:
             await asyncio.sleep(TURN_S * random.uniform(0.8, 1.2))
             turn += 1
             for shard in self._shards:
+                if shard.away:
+                    # what does not answer must not keep the jobs of the others waiting
+                    continue
                 try:
                     for _ in range(ROUNDS if shard.mirror.waiting else 0):
                         if not await self._relieve(shard):
@@ -121,9 +124,20 @@ class Mover:
             await shard.functions.job_return(job, hold)
 
     async def _end_moves(self, shard: Shard) -> None:
-        for move in await shard.functions.moves_due():
-            with contextlib.suppress(FleetError):
-                await self._end(shard, self._shards.tagged(move.tag), move)
+        for _ in range(ROUNDS):
+            due = await shard.functions.moves_due(DUE_MAX)
+            for start in range(0, len(due), AT_ONCE):
+                await asyncio.gather(*(self._end_one(shard, move) for move in due[start : start + AT_ONCE]))
+            # each job that moved is looked after once it has ended: fewer a turn than move would pile up
+            if len(due) < DUE_MAX:
+                break
+
+    async def _end_one(self, shard: Shard, move: Move) -> None:
+        with contextlib.suppress(FleetError):
+            other = self._shards.tagged(move.tag)
+            # it is due again in some seconds
+            if not other.away:
+                await self._end(shard, other, move)
 
     async def _end(self, shard: Shard, other: Shard, move: Move) -> None:
         if move.record:

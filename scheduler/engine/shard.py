@@ -22,7 +22,7 @@ from scheduler.store.library import Library
 from scheduler.store.moves import Moves
 from scheduler.store.views import Views
 
-# Beyond this age a shard whose snapshot cannot be refreshed is asked last.
+# Beyond this age a shard whose snapshot cannot be refreshed is left out.
 AWAY_MS = 1_000
 
 

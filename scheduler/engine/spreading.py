@@ -6,6 +6,7 @@ so the note may be taken back, and at no step can the job come to be twice, whoe
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import RETRY_AFTER_MS, Placement, Refusal, ShardVerdict, Verdict
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
-from scheduler.errors import ServerUnavailable
+from scheduler.errors import FleetError, ServerUnavailable
 from scheduler.store.codec import Exists, Held, Moved
 
 HOLD_MS = 2_000
+_BETWEEN_SHARDS = (Held, Moved)
 _CLASSES = (RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
 
 
@@ -126,9 +128,15 @@ class Spreader:
         verdict = await shard.dispatcher.place(held, deadline)
         if not isinstance(verdict, Held):
             return _final(verdict)
-        noted = await home.functions.job_move(
-            request.id, shard.tag, held.hold, (request.demand.tenant, request.digest)
-        )
+        try:
+            noted = await home.functions.job_move(
+                request.id, shard.tag, held.hold, (request.demand.tenant, request.digest)
+            )
+        except ServerUnavailable:
+            # or the slot would be taken for nobody while the home is away, once for each try
+            with contextlib.suppress(FleetError):
+                await shard.functions.hold_drop(held.hold)
+            raise
         if not isinstance(noted, bytes):
             await shard.functions.hold_drop(held.hold)
             return None
@@ -182,6 +190,6 @@ def _now(request: JobRequest) -> JobRequest:
 
 
 def _final(verdict: ShardVerdict) -> Verdict:
-    if isinstance(verdict, Held | Moved) or verdict == "lapsed":
+    if isinstance(verdict, _BETWEEN_SHARDS) or verdict == "lapsed":
         raise ServerUnavailable("the shard spoke of a move that nobody asked for: are its tags the fleet's?")
     return verdict

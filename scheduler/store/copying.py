@@ -8,7 +8,7 @@ import msgspec
 
 from scheduler.domain.configuration import configuration_text
 from scheduler.domain.ids import PoolName
-from scheduler.errors import BadInput
+from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.functions import Functions
 from scheduler.store.views import PoolView, Views
 
@@ -27,6 +27,17 @@ async def pools_of_all(shards: Sequence[Views]) -> tuple[int, list[PoolView]]:
     return told[0][0], [
         msgspec.structs.replace(found[name], members=members[name], free=free[name]) for name in sorted(found)
     ]
+
+
+async def restore_configuration(first: Views, functions: Functions, other: Views, source: int) -> None:
+    """Where the first shard forgot a change of which another has a copy, that of version `source`, it takes it back.
+
+    An emptied server or a failover may forget. A tenant that was shut out stays shut out, and all shards agree again.
+    """
+    version, _ = await first.configuration()
+    if version < source:
+        _, configuration = await other.configuration()
+        await functions.pools_apply(version, configuration_text(configuration))
 
 
 async def remove_pool(functions: Functions, shards: Sequence[Views], pool: PoolName) -> bool:
@@ -54,6 +65,10 @@ async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:
             *(functions.pools_apply(0, text, version) for functions in others), return_exceptions=True
         )
         for failure in done:
+            if isinstance(failure, ServerUnavailable):
+                raise ServerUnavailable(
+                    f"it is stored, but a shard that does not answer decides by the old pools till then: {failure}"
+                ) from failure
             if isinstance(failure, BaseException):
                 raise failure
     return version

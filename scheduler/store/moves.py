@@ -85,9 +85,15 @@ class Moves(Functions):
         """The prefix of the shard that a node belongs to; to be asked of the first shard."""
         return str((await self._call("shard_find", node))[1].decode())
 
-    async def shard_init(self, tags: tuple[str, ...], *, restore: bool = False) -> tuple[str, str]:
-        """Tell the shard which there are: `initialised`, or `busy` with what, or `other` and those that it has."""
-        answer = await self._call("shard_init", " ".join(tags), *(["1"] if restore else []))
+    async def shard_init(
+        self, tags: tuple[str, ...], *, restore: bool = False, look: bool = False
+    ) -> tuple[str, str]:
+        """Tell the shard which there are: `initialised`, or `busy` with what, or `other` and those that it has.
+
+        With look nothing changes.
+        """
+        extra = ["look"] if look else ["1"] if restore else []
+        answer = await self._call("shard_init", " ".join(tags), *extra)
         return answer[0].decode(), answer[1].decode() if len(answer) > 1 else ""
 
     async def shard_freeze(self, what: Literal["freeze", "thaw"]) -> Literal["frozen", "thawed"]:

@@ -15,7 +15,8 @@ from tests.sharded import Shards
 
 pytestmark = pytest.mark.one_shard("counts what reaches one server, with MONITOR")
 PLACEMENTS = 100
-BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO"}
+# HGET: which shards there are, once a second
+BACKGROUND = {"FCALL fleet1_mirror_read", "FCALL fleet1_reap", "FCALL fleet1_library_read", "INFO", "HGET"}
 SENTINELS = {"PING", "PUBLISH"}  # of their own
 BEGIN, END = "ECHO the-recording-begins", "ECHO the-recording-ends"
 

@@ -83,6 +83,12 @@ def test_only_a_shard_that_knows_of_none_is_restored(shard: Shard) -> None:
     assert exact(shard.client) == before
 
 
+def test_a_shard_that_nobody_has_told_lets_no_node_in(shard: Shard) -> None:
+    said = ("node_register", "n1", "endpoint", "http://n", "slots", 1, "capabilities", "gpu")
+    assert shard.call(*said, key="fleet:{1}") == [b"moving"]
+    assert shard.client.keys("fleet:{1}*") == []
+
+
 def test_a_node_registers_only_where_it_belongs(divided: Shard) -> None:
     here, there = node_in("0"), node_in("1")
     before = exact(divided.client)

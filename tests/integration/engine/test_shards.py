@@ -21,6 +21,7 @@ from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Exists, Waiting
 from scheduler.store.layout import chosen_tags
+from scheduler.store.moves import Move
 from tests.conftest import divide, looking
 from tests.integration.engine.test_engine import until
 
@@ -393,6 +394,9 @@ async def test_a_move_left_halfway_is_ended_by_another_replica(
     view = await one.parts.jobs.job(waiting.job, TENANT)
     assert view is not None
     assert view.state is JobState.PENDING
+    asked_at = asyncio.get_running_loop().time()
+    assert await one.parts.jobs.job(waiting.job, TENANT, 400) == view
+    assert asyncio.get_running_loop().time() - asked_at > 0.35
     assert isinstance(await one.place(request("half", wait_ms=60_000)), Exists)
     monkeypatch.undo()
     two = await start()
@@ -414,3 +418,68 @@ async def test_many_jobs_that_wait_move_together(engine: Engine, shards: redis.R
     began = asyncio.get_running_loop().time()
     await until(lambda: len(held(shards)) == 201 and not any(name[0] == "h" for name in held(shards)), 20)
     print(f"200 jobs moved in {asyncio.get_running_loop().time() - began:.2f} s")
+
+
+async def test_a_shard_that_was_away_when_the_others_were_asked_has_not_said_no(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(engine, nodes_in(engine, engine.shards[3], 1)[0], 1)
+    await refresh(engine)
+    order = engine.parts.shards.order
+
+    def without(wanted: JobRequest) -> list[Shard]:
+        return [shard for shard in order(wanted) if shard is not engine.shards[3]]
+
+    monkeypatch.setattr(engine.parts.shards, "order", without)
+    for name in ("", name_in(engine, engine.shards[1])):
+        with pytest.raises(ServerUnavailable, match="these do not answer"):
+            await engine.place(request(name))
+
+
+async def test_a_slot_is_not_held_for_an_id_whose_home_does_not_answer(
+    engine: Engine, shards: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roomy, home = engine.shards[2], engine.shards[4]
+    await register(engine, nodes_in(engine, roomy, 1)[0], 1)
+    await refresh(engine)
+
+    async def away(*_: object) -> None:
+        raise ServerUnavailable("it does not answer")
+
+    monkeypatch.setattr(home.functions, "job_move", away)
+    with pytest.raises(ServerUnavailable):
+        await engine.place(request(name_in(engine, home)))
+    assert held(shards) == {}
+
+
+async def test_jobs_elsewhere_are_looked_after_as_fast_as_they_may_come(engine: Engine, shards: redis.Redis) -> None:
+    home, other = engine.shards[1], engine.shards[2]
+    for i in range(600):
+        word: Any = {"state": "moved", "shard": other.tag, "hold": "h", "settled": 1, "tenant": TENANT}
+        shards.hset(f"{home.key}:job:{home.tag}.{i}", mapping=word)
+        shards.zadd(f"{home.key}:moved", {f"{home.tag}.{i}": 0})
+    await until(lambda: shards.zcard(f"{home.key}:moved") == 0, 5)
+    assert shards.ttl(f"{home.key}:job:{home.tag}.0") > 0
+
+
+async def test_a_shard_that_does_not_answer_keeps_no_jobs_of_the_others_waiting(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, asked = engine.shards[1], Counter[str]()
+    monkeypatch.setattr(Shard, "away", property(lambda shard: shard is gone))
+    for shard in engine.shards:
+
+        async def due(_: int, tag: str = shard.tag) -> list[Move]:
+            asked[tag] += 1
+            return [Move(JobId("0.x"), gone.tag, "h", settled=True, record=b"")]
+
+        monkeypatch.setattr(shard.functions, "moves_due", due)
+    ends: list[str] = []
+
+    async def end(_: object, shard: Shard, *__: object) -> None:
+        ends.append(shard.tag)
+
+    monkeypatch.setattr(moving.Mover, "_end", end)
+    await until(lambda: asked[engine.shards[2].tag] >= 2, 10)
+    assert asked[gone.tag] == 0
+    assert ends == []
