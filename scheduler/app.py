@@ -1,5 +1,6 @@
 """Puts a replica together: the only place that constructs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,9 +16,11 @@ from scheduler.errors import FleetError
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
-from scheduler.http.routes import ROUTE_METHODS, routes
+from scheduler.http.routes import OPERATIONS, methods_of, routes
 from scheduler.http.shedding import Shedding
 from scheduler.settings import Settings
+from scheduler.ui.pace import Pace
+from scheduler.ui.routes import PAGES
 
 _OPENAPI = "/openapi.json"
 
@@ -30,21 +33,27 @@ def create_app(settings: Settings) -> Starlette:
     """One replica: it follows Redis from start-up to shutdown and answers also while Redis is away."""
     engine = Engine(settings)
 
+    metrics = Metrics(engine)
+    pace = Pace(metrics.registry)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await engine.start()
+        pacing = asyncio.create_task(pace.run())
         try:
             yield
         finally:
+            pacing.cancel()
             await engine.stop()
 
-    metrics = Metrics(engine)
     app = Starlette(
-        routes=[*routes(), Route(_OPENAPI, _openapi)],
+        routes=[*routes(), *routes(PAGES), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
         middleware=[
             Middleware(Shedding, engine=engine, shed=metrics.shed),
-            Middleware(Counted, metrics=metrics, methods={**ROUTE_METHODS, _OPENAPI: frozenset({"GET"})}),
+            Middleware(
+                Counted, metrics=metrics, methods={**methods_of((*OPERATIONS, *PAGES)), _OPENAPI: frozenset({"GET"})}
+            ),
         ],
         exception_handlers={
             Problem: problem_response,
@@ -55,4 +64,5 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.state.engine = engine
     app.state.metrics = metrics
+    app.state.pace = pace
     return app

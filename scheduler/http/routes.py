@@ -1,6 +1,6 @@
-"""The one list of routes: what the server answers and what OpenAPI says are made from it."""
+"""The one list of the API's routes: what is answered and what OpenAPI says are made from it. Pages have their own."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -77,10 +77,14 @@ OPERATIONS = (
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
     Operation("GET", "/readyz", probes.readyz, "The replica can place jobs", "text/plain"),
     Operation("GET", "/metrics", probes.metrics, "Prometheus metrics", "text/plain"),
-    Operation("GET", "/", probes.overview, "The fleet at a glance, for people", "text/html"),
 )  # fmt: skip
 
-ROUTE_METHODS = {o.path: frozenset(other.method for other in OPERATIONS if other.path == o.path) for o in OPERATIONS}
+Methods = dict[str, frozenset[str]]
+
+
+def methods_of(operations: Sequence[Operation]) -> Methods:
+    """The methods of every path."""
+    return {o.path: frozenset(other.method for other in operations if other.path == o.path) for o in operations}
 
 
 def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
@@ -93,9 +97,9 @@ def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
     return endpoint
 
 
-def routes() -> list[Route]:
+def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route]:
     """One route for each path, so that 405 names every method that the path has."""
     return [
-        Route(path, _by_method({o.method: o.endpoint for o in OPERATIONS if o.path == path}), methods=list(methods))
-        for path, methods in ROUTE_METHODS.items()
+        Route(path, _by_method({o.method: o.endpoint for o in operations if o.path == path}), methods=list(methods))
+        for path, methods in methods_of(operations).items()
     ]

@@ -52,7 +52,7 @@ async def test_without_redis_every_answer_is_503_in_time_and_it_recovers(
         assert "Redis" in response.json()["detail"]
         page = await becomes(plain, "/", 503)
         assert page.headers["content-type"].startswith("text/html")
-        assert "Not ready" in page.text
+        assert "This replica cannot place jobs" in page.text
         server.start()
         with redis.Redis(port=server.port) as client:
             client.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)

@@ -1,15 +1,13 @@
-"""Probes, metrics, the OpenAPI document and the overview page."""
+"""Probes, metrics and the OpenAPI document."""
 
 import re
 
 import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.applications import Starlette
 
 from scheduler.http.routes import OPERATIONS
 from tests.integration.http.conftest import Speaker
-from tests.sharded import Shards
 
 JOB = {"requires": ["asr:zh"]}
 
@@ -95,48 +93,6 @@ async def test_what_is_answered_fits_its_shape_in_openapi(speak: Speaker) -> Non
     assert placed.body["placement"].keys() == schemas["PlacementFacts"]["properties"].keys()
     node = await speak("GET", "/v1/nodes/n1")
     assert node.body["node"].keys() == schemas["NodeView"]["properties"].keys()
-
-
-async def test_the_overview_shows_nodes_by_state_and_escapes_what_they_say(speak: Speaker) -> None:
-    page = await speak.client.get("/")
-    assert page.status_code == 200
-    assert "No node has registered yet" in page.text
-    for name in ("a-ready", "b-ready", "c-cordoned", "d-draining"):
-        await speak.register(name, slots=8)
-    body = {"endpoint": "http://x?<script>", "slots": 2, "capabilities": ["llm:a>b"]}
-    assert (await speak("PUT", "/v1/nodes/e-odd", body)).status == 422
-    body["endpoint"] = "http://x"
-    assert (await speak("PUT", "/v1/nodes/e-odd", body)).status == 201
-    await speak("POST", "/v1/nodes/c-cordoned/cordon")
-    await speak("POST", "/v1/nodes/d-draining/drain")
-    await speak.followed()
-    page = await speak.client.get("/")
-    assert page.headers["content-type"].startswith("text/html")
-    assert re.findall(r'<td class="n">([a-e]-\w+)', page.text) == [
-        "d-draining",
-        "c-cordoned",
-        "a-ready",
-        "b-ready",
-        "e-odd",
-    ]
-    assert "llm:a&gt;b" in page.text
-    assert 'http-equiv="refresh"' in page.text
-    assert "<script" not in page.text
-
-
-async def test_the_overview_shows_two_hundred_nodes_and_says_how_many_more(
-    app_client: tuple[Starlette, httpx.AsyncClient], shards: Shards
-) -> None:
-    app, plain = app_client
-    fields = ("endpoint", "http://n", "slots", 1, "capabilities", "asr:zh", "ttl_ms", 60_000)
-    for number in range(205):
-        shards.fcall("node_register", f"n{number:03}", *fields)
-    shards.fcall("node_mark", "n204", "cordon")
-    await app.state.engine.parts.fleet.refresh()
-    page = (await plain.get("/")).text
-    shown = re.findall(r'<td class="n">(n\d+)', page)
-    assert (len(shown), shown[0], shown[-1]) == (200, "n204", "n198")
-    assert "5 more" in page
 
 
 async def test_accept_decides_the_format_and_the_question_where_it_does_not(plain: httpx.AsyncClient) -> None:

@@ -1,0 +1,84 @@
+"""The overview in a real browser: it is live, it can be paused, and it comes back when Redis does."""
+
+import re
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+import redis
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import fcall, register
+from tests.ui.conftest import Opened
+
+SECOND_MS = 1_000
+
+
+def within_a_second(act: Callable[[], object], shows: Callable[[float], object]) -> float:
+    """Do it, and wait for at most a second until the page shows it; answers the seconds."""
+    began = time.monotonic()
+    act()
+    shows(SECOND_MS)
+    return time.monotonic() - began
+
+
+def test_what_changes_is_shown_within_a_second(
+    opened: Opened, replica: str, client: redis.Redis, record_property: Callable[[str, object], None]
+) -> None:
+    register(client, "n1", "asr:zh", slots=10)
+    page = opened("/")
+    ready = page.locator("li", has_text="ready nodes").locator("b")
+    expect(ready).to_have_text("1")
+    took = [
+        within_a_second(
+            lambda: register(client, "n2", "asr:zh"), lambda ms: expect(ready).to_have_text("2", timeout=ms)
+        ),
+        within_a_second(
+            lambda: fcall(client, "node_mark", "n2", "cordon"),
+            lambda ms: expect(page.get_by_role("row", name=re.compile("n2.*cordoned"))).to_be_visible(timeout=ms),
+        ),
+        within_a_second(
+            lambda: httpx.post(f"{replica}/v1/jobs", json={"requires": ["asr:zh"]}),
+            lambda ms: expect(page.locator("li", has_text="placements/s")).to_contain_text("1 in all", timeout=ms),
+        ),
+        within_a_second(
+            lambda: httpx.post(f"{replica}/v1/jobs", json={"requires": ["tts:xx"]}),
+            lambda ms: expect(page.get_by_role("row", name=re.compile("missing capability"))).to_be_visible(
+                timeout=ms
+            ),
+        ),
+    ]
+    record_property("figure", f"dashboard: changes were shown after {', '.join(f'{s:.2f}' for s in took)} s")
+
+
+def test_a_paused_page_stands_still_and_goes_on_where_it_is_told_to(opened: Opened, client: redis.Redis) -> None:
+    page = opened("/")
+    page.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#live")).to_have_text("Paused")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    register(client, "n1", "asr:zh")
+    with pytest.raises(AssertionError):
+        expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("1", timeout=1_500)
+    assert asked == []
+    page.keyboard.press("Enter")
+    expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("1", timeout=1_500)
+    # what a person had chosen stays chosen while the page changes around it
+    expect(page.locator("#pause")).to_be_focused()
+
+
+def test_time_lines_are_drawn_from_the_replicas_own_course(opened: Opened) -> None:
+    page = opened("/")
+    for name in ("rates", "latency"):
+        expect(page.locator(f"[data-chart={name}] canvas")).to_be_visible(timeout=15_000)
+
+
+def test_without_scripts_the_page_is_whole_and_renews_itself(opened: Opened, client: redis.Redis) -> None:
+    register(client, "n1", "asr:zh")
+    page = opened("/", java_script_enabled=False)
+    expect(page.get_by_role("heading", name="Refusals by reason")).to_be_visible()
+    expect(page.locator("#pause")).to_be_hidden()
+    register(client, "n2", "asr:zh")
+    expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("2", timeout=15_000)
