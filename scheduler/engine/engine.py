@@ -12,6 +12,7 @@ from scheduler.engine.moving import Mover
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.engine.spreading import Spreader
+from scheduler.engine.stories import Stories
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.client import connect
@@ -29,6 +30,7 @@ class Parts:
         self.jobs = Located(shards, settings.deadline_ms)
         self.fleet = Fleet(shards)
         self.pools = Configured(shards, settings.refresh_ms)
+        self.stories = Stories(shards)
         self.mover = Mover(shards)
 
 

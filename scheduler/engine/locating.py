@@ -37,6 +37,11 @@ class Located:
             shard = self._shards.tagged(known.tag)
         raise ServerUnavailable("the job moves from shard to shard")
 
+    async def owner(self, job: JobId) -> Tenant | None:
+        """Whose job it is, for those who may see every tenant's."""
+        known = await self._shards.of_job(job).views.whereabouts(job)
+        return None if known is None else Tenant(known.tenant)
+
     async def job(self, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView | None:
         """The tenant's job as it stands; with wait_ms once it has ended, or as it is by then."""
         loop = asyncio.get_running_loop()

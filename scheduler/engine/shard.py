@@ -17,6 +17,7 @@ from scheduler.placement.room import Room, room
 from scheduler.settings import Settings
 from scheduler.store.client import Client, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
+from scheduler.store.inspecting import Inspected
 from scheduler.store.keys import shard_key
 from scheduler.store.library import Library
 from scheduler.store.moves import Moves
@@ -36,6 +37,8 @@ class Shard:
         self._blocking = connect_blocking(settings.redis_url, block_ms=BLOCK_MS)
         self.functions = Moves(client, self.key, library)
         self.views = Views(client, self.key)
+        self.inspected = Inspected(client, self.key)
+        self.events = EventReader(client, self.key)
         self.mirror = Mirror(self.functions, settings.refresh_ms)
         self._batcher = ClaimBatcher(self.functions, settings.deadline_ms)
         self.dispatcher = Dispatcher(
@@ -44,7 +47,7 @@ class Shard:
         self.reads = JobReads(self.views)
         self.follower = Follower(EventReader(self._blocking, self.key), lambda: self.mirror.snapshot.epoch)
         self.waker = Waker(self.follower, self.reads, self.views)
-        self.fanout = Fanout(self.follower, EventReader(client, self.key), self.mirror, settings.event_clients)
+        self.fanout = Fanout(self.follower, self.events, self.mirror, settings.event_clients)
         self.follower.add(self.waker)
         self.follower.add(self.fanout)
         self.checked: FleetError | None = ServerUnavailable("the library has not been checked yet")

@@ -54,3 +54,11 @@ def pool_key(shard: str, pool: PoolName) -> str:
 
 def events_key(shard: str) -> str:
     return f"{shard}:events"
+
+
+def waiting_key(shard: str) -> str:
+    return f"{shard}:waiting"
+
+
+def queue_key(shard: str, queue: str) -> str:
+    return f"{shard}:queue:{queue}"

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from scheduler import __version__
 from scheduler.domain.ids import PoolName, Tenant, checked_id
 from scheduler.domain.pool import Pool
+from scheduler.domain.reason import Reason
 from scheduler.engine.engine import Engine
 from scheduler.http.body import tenant_of
 from scheduler.http.problems import problem_of
@@ -143,4 +144,20 @@ def _latency(ms: float | None) -> str:
     return "over 2 s" if math.isinf(ms) else f"\N{LESS-THAN OR EQUAL TO} {_duration(ms)}"
 
 
-_templates.filters |= {"instant": _instant, "duration": _duration, "number": _number, "latency": _latency}
+def _condition(text: str) -> str:
+    """What keeps a node away, in words: `missing_capability tts:en gpu` is "lacks tts:en, gpu"."""
+    reason, _, what = text.partition(" ")
+    told = ", ".join(what.split())
+    if reason == Reason.MISSING_CAPABILITY:
+        return f"lacks {told}"
+    word = reason.replace("_", " ")
+    return f"{word}: {told}" if told else word
+
+
+_templates.filters |= {
+    "condition": _condition,
+    "duration": _duration,
+    "instant": _instant,
+    "latency": _latency,
+    "number": _number,
+}

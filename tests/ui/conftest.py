@@ -8,13 +8,14 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from starlette.applications import Starlette
 
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import free_port
 from tests.e2e.conftest import FLEET, wait_until
-from tests.integration.http.conftest import app_client, plain, speak
+from tests.integration.http.conftest import Speaker, app_client, plain
 
-__all__ = ["app_client", "plain", "speak"]
+__all__ = ["app_client", "plain"]
 
 # Debian's; a browser that Playwright would download is not wanted.
 CHROMIUM = shutil.which("chromium")
@@ -28,6 +29,13 @@ ARGS = (
     "--disable-sync",
 )
 Opened = Callable[..., Page]
+
+
+@pytest.fixture
+def speak(app_client: tuple[Starlette, httpx.AsyncClient]) -> Speaker:
+    """Speaks JSON to a replica in this process; its client asks for pages."""
+    app, client = app_client
+    return Speaker(client, packed=False, app=app)
 
 
 def is_ready(url: str) -> bool:

@@ -5,9 +5,7 @@ import time
 from collections.abc import Callable
 
 import httpx
-import pytest
 import redis
-from starlette.applications import Starlette
 
 from scheduler.dev.server import EmbeddedServer
 from scheduler.settings import Settings
@@ -16,13 +14,6 @@ from scheduler.ui.routes import PAGES
 from tests.integration.http.conftest import Speaker, ready, running
 
 JOB = {"requires": ["asr:zh"]}
-ATTACK = '<script>alert("x")</script>'
-
-
-@pytest.fixture
-def speak_json(app_client: tuple[Starlette, httpx.AsyncClient]) -> Speaker:
-    app, client = app_client
-    return Speaker(client, packed=False, app=app)
 
 
 def card(page: str, text: str) -> str:
@@ -62,16 +53,16 @@ async def test_static_files_are_served_and_nothing_beside_them(plain: httpx.Asyn
         assert (await plain.get(f"/ui/static/{path}")).status_code in {404, 405}, path
 
 
-async def test_the_overview_counts_the_fleet_and_what_this_replica_did(speak_json: Speaker) -> None:
-    page = (await speak_json.client.get("/")).text
+async def test_the_overview_counts_the_fleet_and_what_this_replica_did(speak: Speaker) -> None:
+    page = (await speak.client.get("/")).text
     assert "No node has registered yet" in page
-    await speak_json.register("n1", slots=2)
+    await speak.register("n1", slots=2)
     for _ in range(3):
-        await speak_json("POST", "/v1/jobs", JOB)
-    await speak_json.register("n2", slots=1, capabilities=("tts:en",))
-    await speak_json("POST", "/v1/nodes/n2/cordon")
-    await speak_json.followed()
-    page = (await speak_json.client.get("/")).text
+        await speak("POST", "/v1/jobs", JOB)
+    await speak.register("n2", slots=1, capabilities=("tts:en",))
+    await speak("POST", "/v1/nodes/n2/cordon")
+    await speak.followed()
+    page = (await speak.client.get("/")).text
     assert card(page, "ready nodes") == "1"
     assert card(page, "cordoned nodes") == "1"
     assert card(page, "of 3 slots used") == "2"
@@ -81,12 +72,12 @@ async def test_the_overview_counts_the_fleet_and_what_this_replica_did(speak_jso
     assert "fleet:{0}" in page
 
 
-async def test_the_overview_of_a_tenant_names_only_nodes_of_its_pools(speak_json: Speaker) -> None:
-    await speak_json("PUT", "/v1/pools/gold", {"selector": {"capabilities": ["gpu"]}, "tenants": ["gold"]})
-    await speak_json.register("a-hidden", capabilities=("gpu",))
-    await speak_json("POST", "/v1/nodes/a-hidden/cordon")
-    await speak_json.followed()
-    get = speak_json.client.get
+async def test_the_overview_of_a_tenant_names_only_nodes_of_its_pools(speak: Speaker) -> None:
+    await speak("PUT", "/v1/pools/gold", {"selector": {"capabilities": ["gpu"]}, "tenants": ["gold"]})
+    await speak.register("a-hidden", capabilities=("gpu",))
+    await speak("POST", "/v1/nodes/a-hidden/cordon")
+    await speak.followed()
+    get = speak.client.get
     assert "a-hidden" in (await get("/")).text
     assert "a-hidden" in (await get("/?tenant=gold")).text
     assert 'href="/ui/nodes?tenant=gold"' in (await get("/?tenant=gold")).text
