@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -45,8 +46,8 @@ def is_ready(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def replica(redis_url: str) -> Iterator[str]:
+@contextmanager
+def replica_of(redis_url: str) -> Iterator[str]:
     """The address of a replica in a process of its own."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
     port = free_port()
@@ -57,6 +58,12 @@ def replica(redis_url: str) -> Iterator[str]:
         yield url
     finally:
         stop([process])
+
+
+@pytest.fixture
+def replica(redis_url: str) -> Iterator[str]:
+    with replica_of(redis_url) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,55 @@
 """Every page for everybody: axe-core finds nothing in light, in dark and on a phone, and nothing is cut off."""
 
+import httpx
 import pytest
 import redis
 
-from tests.e2e.conftest import register
+from tests.e2e.conftest import fcall, register
 from tests.ui.axe import violations
 from tests.ui.conftest import Opened
 
 PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
-PATHS = ("/",)
+LONG = "a-node-with-the-longest-name-that-anybody-may-ever-give-to-a-node"[:64]
+PATHS = (
+    "/",
+    "/ui/nodes",
+    "/ui/nodes?q=nobody",
+    f"/ui/nodes/{LONG}",
+    f"/ui/nodes/{LONG}/drain",
+    "/ui/pools",
+    "/ui/jobs",
+    "/ui/jobs/default:waits",
+    "/ui/jobs/default:waits/cancel",
+    "/ui/explain",
+    "/ui/explain?requires=asr:zh+tts:en",
+    "/ui/explain?requires=-",
+    "/ui/nodes/nobody",
+)
+_STATUS = {"/ui/explain?requires=-": 422, "/ui/nodes/nobody": 404}
 
 
 @pytest.fixture
-def fleet(client: redis.Redis) -> None:
-    register(client, "n1", "asr:zh gpu llm:qwen3-8b")
+def fleet(client: redis.Redis, replica: str) -> None:
+    """Something of everything: states, loads, labels, pools with fallbacks, jobs that run, wait and have ended."""
+    every = " ".join(f"nmt:{a}{b}>en" for a in "abcdefghij" for b in "klmnopqrst")
+    register(client, LONG, f"asr:zh gpu llm:qwen3-8b {every}", slots=1)
     register(client, "n2", "asr:zh tts:en")
+    register(client, "n3", "tts:en")
+    fcall(client, "node_mark", "n2", "cordon")
+    fcall(client, "node_mark", "n3", "drain")
+    fcall(client, "pool_put", "default", '{"selector": {"all": true}}')
+    fcall(
+        client,
+        "pool_put",
+        "gold",
+        '{"selector": {"labels": {"tier": "gold"}}, "fallback": ["default"], "tenants": ["acme"]}',
+    )
+    with httpx.Client(base_url=replica) as http:
+        http.post(
+            "/v1/jobs", json={"requires": ["asr:zh"], "wait_ms": 600_000, "timeout_ms": 600_000, "ack_ms": 600_000}
+        )
+        http.post("/v1/jobs", json={"requires": ["asr:zh"], "wait_ms": 600_000, "id": "waits"})
+        http.post("/v1/jobs", json={"requires": ["asr:zh"]})
 
 
 @pytest.mark.usefixtures("fleet")
@@ -22,7 +57,7 @@ def fleet(client: redis.Redis) -> None:
 def test_axe_finds_nothing_in_light_and_dark_and_on_a_phone(opened: Opened, path: str) -> None:
     for scheme in ("light", "dark"):
         for viewport in (DESK, PHONE):
-            page = opened(path, color_scheme=scheme, viewport=viewport)
+            page = opened(path, status=_STATUS.get(path, 200), color_scheme=scheme, viewport=viewport)
             assert violations(page) == [], (scheme, viewport)
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{path} is {wide} px too wide at {viewport['width']}"

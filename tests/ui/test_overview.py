@@ -7,10 +7,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 import redis
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
+from scheduler.dev.server import EmbeddedServer
+from scheduler.store.library import read_library
 from tests.e2e.conftest import fcall, register
-from tests.ui.conftest import Opened
+from tests.ui.conftest import Opened, replica_of
 
 SECOND_MS = 1_000
 
@@ -82,3 +84,26 @@ def test_without_scripts_the_page_is_whole_and_renews_itself(opened: Opened, cli
     expect(page.locator("#pause")).to_be_hidden()
     register(client, "n2", "asr:zh")
     expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("2", timeout=15_000)
+
+
+def test_a_page_tells_that_redis_is_away_and_comes_back_by_itself(
+    browser: Browser, fresh_server: Callable[..., EmbeddedServer]
+) -> None:
+    server = fresh_server("--appendonly", "yes")
+    with redis.Redis(port=server.port) as client:
+        client.execute_command("FUNCTION", "LOAD", read_library().code)
+        register(client, "n1", "asr:zh")
+    with replica_of(server.url) as url, browser.new_context() as context:
+        pages = [context.new_page() for _ in range(2)]
+        for page, path in zip(pages, ("/", "/ui/nodes"), strict=True):
+            page.goto(url + path)
+            expect(page.locator("#live")).to_have_text("Live")
+        server.kill()
+        for page in pages:
+            expect(page.get_by_role("alert").first).to_contain_text("This replica cannot place jobs", timeout=15_000)
+            expect(page.locator("#live")).to_have_text("Trouble")
+        server.start()
+        for page in pages:
+            expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+            expect(page.locator("#live")).to_have_text("Live")
+        expect(pages[1].get_by_role("link", name="n1")).to_be_visible()

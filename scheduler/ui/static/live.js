@@ -42,6 +42,7 @@
   const pause = document.getElementById("pause");
   if (!main || !said || !pause) return;
   let paused = false;
+  let shown = "";
 
   function say(text, kind) {
     if (said.textContent !== text) said.textContent = text;
@@ -51,11 +52,15 @@
   async function turn() {
     try {
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(5000) });
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const fresh = page.querySelector("main");
-      if (paused || !fresh) return;
-      morph(main, document.adoptNode(fresh));
-      say(answer.ok ? "Live" : "Redis is away", answer.ok ? "" : "away");
+      const text = await answer.text();
+      if (paused) return;
+      if (text !== shown) {
+        const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+        if (!fresh) return;
+        morph(main, document.adoptNode(fresh));
+        shown = text;
+      }
+      say(answer.ok ? "Live" : "Trouble", answer.ok ? "" : "away");
       // a page that has nothing more to tell says so by leaving the mark out
       if (!("live" in main.dataset)) say("Final", "paused");
       document.dispatchEvent(new Event("fleet:turn"));
