@@ -65,5 +65,5 @@ def test_axe_finds_nothing_in_light_and_dark_and_on_a_phone(opened: Opened, path
 
 def test_axe_would_find_something(opened: Opened) -> None:
     page = opened("/")
-    page.evaluate("document.querySelector('main').innerHTML += '<input>'")
+    page.evaluate("document.querySelector('footer').innerHTML += '<input>'")
     assert any(found.startswith("label ") for found in violations(page))

@@ -46,7 +46,7 @@ def test_a_typed_demand_is_explained_and_the_verdict_follows_the_fleet(opened: O
     page.keyboard.press("Enter")
     verdict = page.locator(".verdict")
     expect(verdict).to_have_text("impossible")
-    expect(page.locator("#near")).to_have_text(re.compile(r"Nearest: n1 in pool default, kept away by lacks tts:en"))
+    expect(page.locator("#near")).to_have_text(re.compile(r"Nearest: n1 in pool default: lacks tts:en"))
     register(client, "n2", "asr:zh tts:en")
     expect(verdict).to_have_text("placeable", timeout=1_500)
     fcall(client, "node_mark", "n2", "cordon")

@@ -98,7 +98,7 @@ async def test_explain_says_the_class_the_counts_the_near_miss_and_what_helps(sp
     assert "placeable 2 nodes can take it now." in page
     page = (await speak.client.get("/ui/explain?requires=asr:zh+tts:en,llm:x")).text
     assert 'data-class="impossible"' in page
-    assert "kept away by lacks llm:x" in re.sub(r"\s+", " ", text(page))
+    assert "in pool default: lacks llm:x" in re.sub(r"\s+", " ", text(page))
     await speak("POST", "/v1/jobs", {"requires": ["tts:en"]})
     page = (await speak.client.get("/ui/explain?services=asr&services=tts&src=zh-CN&tgt=en-US")).text
     assert 'data-class="overloaded"' in page

@@ -1,5 +1,7 @@
 """The pages as they come from the server, without any script."""
 
+import asyncio
+import random
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from scheduler.dev.server import EmbeddedServer
 from scheduler.settings import Settings
 from scheduler.store.library import read_library
 from scheduler.ui.routes import PAGES
+from tests.conftest import Topology, divide
 from tests.integration.http.conftest import Speaker, ready, running
 
 JOB = {"requires": ["asr:zh"]}
@@ -109,3 +112,71 @@ async def test_pages_are_bounded_and_say_what_to_do_while_redis_is_down(
         page = await plain.get("/")
         assert page.status_code == 503
         assert "redis-cli ping" in page.text
+
+
+async def test_a_divided_fleet_is_shown_as_one(topology: Topology, client: redis.Redis) -> None:
+    tags = divide(client, 4)
+    async with running(Settings(redis_url=topology.url)) as (app, plain):
+        await ready(app)
+        speak = Speaker(plain, packed=False, app=app)
+        names = [f"n{number}" for number in range(8)]
+        for name in names:
+            await speak.register(name, slots=1)
+        await speak.followed()
+        jobs = [(await speak("POST", "/v1/jobs", JOB)).body["job"] for _ in names]
+        assert (await speak("POST", "/v1/jobs", JOB | {"id": "late", "wait_ms": 60_000})).status == 202
+        await speak.followed()
+        overview = (await plain.get("/")).text
+        assert card(overview, "of 8 slots used") == "8"
+        assert all(f"fleet:{{{tag}}}" in overview for tag in tags)
+        page = (await plain.get("/ui/nodes")).text
+        assert re.findall(r'<tr data-key="(n\d)"', page) == names
+        page = (await plain.get("/ui/jobs")).text
+        assert all(job["id"] in page for job in jobs)
+        assert "default:late" in page
+        free = jobs[0]
+        body = {"fence": free["fence"], "outcome": "succeeded"}
+        assert (await speak("POST", f"/v1/jobs/{free['id']}/finish", body)).status == 200
+        async with asyncio.timeout(10):
+            while "It has a slot" not in (page := (await plain.get("/ui/jobs/default:late")).text):
+                await asyncio.sleep(0.05)
+        assert f'href="/ui/nodes/{free["node"]["id"]}"' in page
+        assert page.index("job waiting") < page.index("job moved")
+        node = (await plain.get(f"/ui/nodes/{free['node']['id']}")).text
+        assert "default:late" in node
+
+
+async def test_the_page_of_a_demand_says_what_the_route_says(speak: Speaker) -> None:
+    rng = random.Random(8)
+    tokens = ("asr:zh", "asr:en", "tts:en", "gpu", "llm:x")
+    await speak("PUT", "/v1/pools/default", {"selector": {"all": True}})
+    await speak(
+        "PUT", "/v1/pools/gold", {"selector": {"capabilities": ["gpu"]}, "tenants": ["gold"], "fallback": ["default"]}
+    )
+    for number in range(12):
+        await speak.register(f"n{number}", slots=1, capabilities=tuple(rng.sample(tokens, 2)))
+    for number in (1, 5):
+        await speak("POST", f"/v1/nodes/n{number}/cordon")
+    for token in tokens[:3]:
+        await speak("POST", "/v1/jobs", {"requires": [token]})
+    seen = set()
+    for _ in range(60):
+        requires = rng.sample((*tokens, "none"), rng.randint(1, 2))
+        pool, tenant, fallback = (
+            rng.choice(("", "gold", "default")),
+            rng.choice(("gold", "other")),
+            rng.random() < 0.5,
+        )
+        body = {"requires": requires, "fallback": fallback, **({"pool": pool} if pool else {})}
+        told = (await speak("POST", "/v1/explain", body, tenant=tenant)).body
+        query = {"requires": " ".join(requires), "pool": pool, "for": tenant, **({} if fallback else {"direct": "1"})}
+        page = (await speak.client.get("/ui/explain", params=query)).text
+        class_ = re.search(r'data-class="(\w+)"', page)
+        assert class_
+        reasons = dict(re.findall(r'data-reason="(\w+)".*?data-label="nodes">(\d+)<', page, re.DOTALL))
+        assert (class_[1], reasons) == (told["class"], {name: str(n) for name, n in told["reasons"].items()}), query
+        near = re.search(r'id="near">Nearest: <a href="/ui/nodes/(\w+)', page)
+        if told["class"] != "placeable":
+            assert (near[1] if near else None) == (told["near_miss"] and told["near_miss"]["id"])
+        seen.add(told["class"])
+    assert seen >= {"placeable", "overloaded", "impossible", "denied"}
