@@ -1,7 +1,5 @@
 """What people look at more closely than any program: a node's leases, and the queues with the jobs at their heads."""
 
-from typing import Any
-
 import msgspec
 
 from scheduler.domain.ids import JobId, NodeId
@@ -33,9 +31,9 @@ class QueueView(msgspec.Struct, frozen=True):
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    """What Lua stores of a demand; an empty list of its is an object in JSON."""
+    """The part of a stored demand that people read."""
 
-    any_of: list[Any]
+    any_of: tuple[tuple[str, ...], ...]
     pool: str = ""
 
 
@@ -72,7 +70,7 @@ class Inspected(Views):
             QueueView(
                 key=queue_key(self._shard, name),
                 tenant=name.partition(":")[2],
-                any_of=tuple(tuple(tokens) for tokens in wanted.any_of),
+                any_of=wanted.any_of,
                 pool=wanted.pool,
                 jobs=jobs,
                 first=tuple(job.decode() for job in first),

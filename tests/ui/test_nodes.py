@@ -70,6 +70,7 @@ def live_for_a_while(opened: Opened, client: redis.Redis, path: str) -> float:
     return longest
 
 
+@pytest.mark.timeout(240)
 def test_a_thousand_nodes_make_no_long_task(
     opened: Opened, client: redis.Redis, record_property: Callable[[str, object], None]
 ) -> None:

@@ -55,7 +55,8 @@ async def test_queues_are_shown_the_longest_first_with_their_heads(inspected: In
         "aa:acme": '{"any_of":[["asr:zh","gpu"],["x"]],"pool":"gold","fallback":true,"languages":"","exclude":""}',
         "bb:default": '{"any_of":[["tts:en"]],"pool":"","fallback":true,"languages":"","exclude":""}',
     }
-    client.hset(f"{P}:waiting", mapping=wanted)
+    for name, text in wanted.items():
+        client.hset(f"{P}:waiting", name, text)
     client.zadd(f"{P}:queue:aa:acme", {"acme:one": 1})
     client.zadd(f"{P}:queue:bb:default", {f"j{number}": number for number in range(7)})
     assert await inspected.queues() == [
