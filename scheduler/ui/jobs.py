@@ -10,7 +10,7 @@ from scheduler.domain.ids import JobId, Tenant, checked_job_id
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
 from scheduler.http.problems import Problem
-from scheduler.store.events import Event
+from scheduler.store.events import Event, order
 from scheduler.store.views import JobView
 from scheduler.ui import commands
 from scheduler.ui.pages import HEADERS, Viewer, link, page, render, viewer_of
@@ -88,6 +88,15 @@ def alternatives(demand: str) -> list[list[str]]:
     return [list(tokens) for tokens in told["any_of"]]
 
 
+def _story(view: JobView, heard: list[Event]) -> list[Event]:
+    """What was heard of the job, with the instants that its record has, in order."""
+    told = [Event(f"{view.created_at_ms}-0", "created", {"tenant": view.tenant})]
+    if view.started_at_ms is not None:
+        node = view.node.id if view.node else ""
+        told.append(Event(f"{view.started_at_ms}-0", "started", {"node": node, "attempt": str(view.attempt)}))
+    return sorted([*told, *heard], key=lambda event: order(event.position))
+
+
 @page
 async def job(request: Request) -> Response:
     engine: Engine = request.app.state.engine
@@ -104,7 +113,7 @@ async def job(request: Request) -> Response:
         any_of=alternatives(view.demand),
         result=(view.result or "")[:RESULT_SHOWN],
         result_more=max(len(view.result or "") - RESULT_SHOWN, 0),
-        events=await parts.stories.of_job(id_, view),
+        story=_story(view, await parts.stories.of_job(id_, view)),
         commands=commands.of_job((shard or engine.first).key, id_),
         done=request.query_params.get("done", ""),
     )
