@@ -87,6 +87,8 @@ def test_a_replica_and_a_node_live_on_the_passwords_of_their_roles(secure: Secur
         assert beat.is_success, beat.text
         for path in ("/", "/metrics", "/v1/cluster", "/v1/nodes/n1", "/v1/pools", "/v1/pools/gold"):
             assert http.get(path).status_code == 200, path
+        for path in ("nodes", "nodes/n1", "pools", "jobs", f"jobs/{job}", "explain?requires=asr:zh"):
+            assert http.get(f"/ui/{path}").status_code == 200, path
         assert http.post("/v1/explain", json={"requires": ["asr:zh"]}).json()["class"] == "placeable"
         with http.stream("GET", "/v1/events?after=0-0") as events:
             assert any("job_succeeded" in line for line in events.iter_lines())
