@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 
 from scheduler.domain.ids import PoolName
+from scheduler.domain.views import PoolView
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
 from scheduler.store.copying import copy_configuration, pools_of_all
-from scheduler.store.views import PoolView
 
 
 class Configured:

@@ -12,11 +12,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from scheduler import __version__
 from scheduler.domain.ids import NodeId
+from scheduler.domain.views import NodeView
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
 from scheduler.http.problems import Problem
 from scheduler.placement.snapshot import Snapshot
-from scheduler.store.views import NodeView
 
 ROWS_MAX = 200
 _STATES = ("lost", "draining", "cordoned", "ready")

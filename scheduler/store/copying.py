@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from scheduler.domain.configuration import configuration_text
+from scheduler.domain.views import PoolView
 from scheduler.store.functions import Functions
-from scheduler.store.views import PoolView, Views
+from scheduler.store.views import Views
 
 
 async def pools_of_all(shards: Sequence[Views]) -> tuple[int, list[PoolView]]:
