@@ -12,6 +12,8 @@ from scheduler.client import AsyncClient, BadInput, Client, Event, FleetError, G
 from scheduler.dev.server import free_port
 from tests.client.conftest import Replica, Replicas
 
+# replicas start, die and are waited for
+pytestmark = pytest.mark.slow
 WORK = NewJob(requires=["work"], deliver="direct")
 
 

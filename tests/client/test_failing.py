@@ -11,6 +11,8 @@ from scheduler.dev.server import free_port
 from tests.client.conftest import Connect, Either, Replicas
 from tests.integration.agent.lossy import relay_to
 
+# replicas start, die and are waited for
+pytestmark = pytest.mark.slow
 WORK = NewJob(requires=["work"], deliver="direct")
 
 
