@@ -1,7 +1,7 @@
 """The client for asyncio; `Client` is the same without it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -154,10 +154,10 @@ class AsyncClient:
         node: str | None = None,
         after: str | None = None,
         patience_s: float = 60.0,
-    ) -> AsyncIterator[Event | Gap]:
+    ) -> AsyncGenerator[Event | Gap, None]:
         """What happens from now on, or behind the id `after`; a lost connection is resumed at another replica.
 
-        NoReplica once none has said anything for patience_s. Close the iterator to be done with it.
+        NoReplica once none has said anything for patience_s. Close the generator to be done with it.
         """
         following = Following(self._urls, kinds, job, node, after, patience_s)
         while True:

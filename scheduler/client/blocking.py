@@ -1,7 +1,7 @@
 """The client for programs without asyncio; `AsyncClient` is the same, awaited."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -28,6 +28,8 @@ class Client:
     """Speaks to any of several replicas. May be used by many threads; close it, or use it as a context.
 
     Each call ends within `deadline_s`. What is safe to repeat is tried again at the other addresses until then.
+    Each wait for the network is bounded by itself: an answer that comes drop by drop may take longer. `AsyncClient`
+    cuts that off, too.
     """
 
     def __init__(
@@ -151,10 +153,10 @@ class Client:
         node: str | None = None,
         after: str | None = None,
         patience_s: float = 60.0,
-    ) -> Iterator[Event | Gap]:
+    ) -> Generator[Event | Gap, None, None]:
         """What happens from now on, or behind the id `after`; a lost connection is resumed at another replica.
 
-        NoReplica once none has said anything for patience_s. Close the iterator to be done with it.
+        NoReplica once none has said anything for patience_s. Close the generator to be done with it.
         """
         following = Following(self._urls, kinds, job, node, after, patience_s)
         while True:

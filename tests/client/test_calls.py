@@ -8,7 +8,6 @@ import pytest
 
 from scheduler.client import (
     BadInput,
-    Client,
     Conflict,
     Denied,
     Fenced,
@@ -33,12 +32,6 @@ def test_a_new_job_has_the_fields_and_defaults_that_the_server_knows() -> None:
     assert list(ours) == list(theirs)
     assert {name for name in ours if ours[name] != theirs[name]} == {"exclude"}
     assert (NewJob().exclude, JobBody().exclude) == ((), [])
-
-
-@pytest.mark.parametrize("urls", [[], ["127.0.0.1:8080"], ["http://"], ["http://a", "http://a:port"]])
-def test_addresses_that_cannot_be_meant_are_refused(urls: list[str]) -> None:
-    with pytest.raises(BadInput, match="urls"):
-        Client(urls)
 
 
 async def test_a_direct_job_from_its_placement_to_its_end(replicas: Replicas, connect: Connect) -> None:

@@ -1,6 +1,7 @@
 """The nodes of examples/nodes, each run as its README says: work, failures, cancels, a second life and a good end."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,3 +157,40 @@ def test_a_second_process_of_the_same_id_stops_the_first(node: tuple[Start, int]
         assert job.state is JobState.SUCCEEDED
         second.terminate()
         assert second.wait(20) == 0
+
+
+LINES = [
+    line
+    for block in re.findall(
+        r"^```sh\n(.*?)^```$", (EXAMPLES / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    for line in block.splitlines()
+    if not line.startswith("apt-get ")
+]
+
+
+def test_the_readme_starts_each_example() -> None:
+    assert [re.sub(r".* (node-\w+) .*", r"\1", line) for line in LINES] == ["node-sh", "node-js", "node-go"]
+
+
+@pytest.mark.parametrize(("prepare", "line"), list(zip([shell, nodejs, go], LINES, strict=True)))
+def test_the_line_of_the_readme_starts_a_node(
+    prepare: Callable[[Path], object], line: str, topology: Topology, replicas: Replicas, tmp_path: Path
+) -> None:
+    if not isinstance(topology, EmbeddedServer):
+        pytest.skip("the examples speak to one server")
+    prepare(tmp_path)
+    # the lines are typed in the repository, which must stay as it is
+    ignored = shutil.ignore_patterns("node_modules")
+    shutil.copytree(EXAMPLES, tmp_path / "here" / "examples" / "nodes", ignore=ignored)
+    (url,) = replicas(1)
+    environ = os.environ | {"REDIS_URL": topology.url}
+    process = spawn_bound(["sh", "-c", line], environ=environ, cwd=tmp_path / "here")
+    with Client(url) as fleet:
+        try:
+            wait_until(lambda: [n.id for n in fleet.nodes()] == [re.findall(r"node-\w+", line)[-1]], line, 40)
+        finally:
+            # the shell that was typed into may go before the node does
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(20)
+        wait_until(partial(_gone, fleet), "it has left the fleet", 20)

@@ -236,6 +236,9 @@ func main() {
 	}}
 	n.shard = env("FLEET_NAMESPACE", "fleet") + ":{0}"
 	n.shard = n.insist("shard_find", n.id)[1]
+	// before it registers: from then on it must not go without a word
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
 	n.register()
 
 	go func() {
@@ -243,8 +246,6 @@ func main() {
 			n.beat()
 		}
 	}()
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
 		<-asked
 		n.mu.Lock()

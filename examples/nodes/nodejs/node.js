@@ -114,9 +114,10 @@ async function take(wait) {
   return true
 }
 
+// before it registers: from then on it must not go without a word
+for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => { leaving = true })
 await insist(register)
 const beating = setInterval(() => beat().catch(() => {}), 1000)
-for (const name of ['SIGTERM', 'SIGINT']) process.on(name, () => { leaving = true })
 
 while (!leaving) await take(500).catch(() => sleep(500))
 

@@ -105,5 +105,5 @@ while take 1; do
   [ "$kind" = job ] && redis FCALL fleet1_job_finish 1 "$shard" "$job" "$fence" released >/dev/null
 done
 kill -9 "$beating"
-redis FCALL fleet1_node_remove 1 "$shard" "$id" "$incarnation" >/dev/null
+redis FCALL fleet1_node_remove 1 "$shard" "$id" "$(cat "$dir/incarnation")" >/dev/null
 echo "$id: left"
