@@ -1,10 +1,12 @@
 """The nodes of examples/nodes, each run as its README says: work, failures, cancels, a second life and a good end."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,10 +16,12 @@ import pytest
 import redis
 
 from scheduler.client import Client, FleetError, JobState, NewJob
+from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound, stop
-from scheduler.dev.server import EmbeddedServer
+from scheduler.dev.server import EmbeddedServer, free_port
+from scheduler.store.library import read_library
 from tests.conftest import Topology, divide
-from tests.e2e.conftest import Replicas, wait_until
+from tests.e2e.conftest import FLEET, Replicas, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "nodes"
 REDIGO = Path("/usr/share/gocode/src/github.com/gomodule/redigo")
@@ -101,11 +105,7 @@ def test_a_node_in_another_language_lives_as_ours_do(node: tuple[Start, int], re
     (url,) = replicas(1)
     with Client(url) as fleet:
         process = start()
-
-        def alone() -> bool:
-            """Registered, with every slot free."""
-            return [(n.id, n.state, n.slots, n.used) for n in fleet.nodes()] == [("n1", "ready", slots, 0)]
-
+        alone = partial(_alone, fleet, slots)
         wait_until(alone, "the node has registered", 30)
         incarnation = next(fleet.nodes()).incarnation
 
@@ -128,6 +128,11 @@ def test_a_node_in_another_language_lives_as_ours_do(node: tuple[Start, int], re
         assert next(fleet.nodes()).incarnation > incarnation
         assert fleet.wait(fleet.place(work({"text": "again"})).job.id, deadline_s=20).state is JobState.SUCCEEDED
 
+        # another process takes the id, and only that one goes on
+        first, process = process, start()
+        assert first.wait(15) == 3
+        wait_until(alone, "the second one has registered", 10)
+
         # it leaves: what it has begun is finished, and nothing new comes to it
         last = fleet.place(work({"sleep_ms": 2_000, "or": "s2"})).job.id
         wait_until(lambda: fleet.job(last).state is JobState.RUNNING, "the last job has begun")
@@ -145,18 +150,39 @@ def _gone(fleet: Client) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_a_second_process_of_the_same_id_stops_the_first(node: tuple[Start, int], replicas: Replicas) -> None:
-    start, _ = node
-    (url,) = replicas(1)
-    with Client(url) as fleet:
-        first = start()
-        wait_until(lambda: list(fleet.nodes()), "the first has registered", 30)
-        second = start()
-        assert first.wait(15) == 3
-        job = fleet.wait(fleet.place(work({"text": "hello"})).job.id, deadline_s=20)
-        assert job.state is JobState.SUCCEEDED
-        second.terminate()
-        assert second.wait(20) == 0
+def test_a_node_goes_on_over_an_outage_of_redis(
+    built: tuple[list[str], str], fresh_server: Callable[..., EmbeddedServer]
+) -> None:
+    argv, slots = built
+    server = fresh_server("--appendonly", "yes", "--appendfsync", "always")
+    with redis.Redis(port=server.port, socket_timeout=10) as plain:
+        plain.execute_command("FUNCTION", "LOAD", read_library().code)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    serve = [str(FLEET), "serve", "--redis-url", server.url, "--port", str(port)]
+    started = [spawn_bound(words, environ=environ | {"REDIS_URL": server.url}) for words in (serve, argv)]
+    try:
+        asyncio.run(wait_ready([url], 30))
+        with Client(url) as fleet:
+            wait_until(partial(_alone, fleet, int(slots)), "the node has registered", 30)
+            begun = fleet.place(work({"sleep_ms": 1_000, "or": "s1"})).job.id
+            wait_until(lambda: fleet.job(begun).state is JobState.RUNNING, "it has begun")
+            server.kill()
+            # it ends while nobody can be told
+            time.sleep(2)
+            server.start()
+            ended = fleet.wait(begun, deadline_s=20)
+            assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+            late = fleet.place(work({"text": "after"}), deadline_s=20)
+            assert fleet.wait(late.job.id, deadline_s=20).state is JobState.SUCCEEDED
+    finally:
+        stop(started)
+
+
+def _alone(fleet: Client, slots: int) -> bool:
+    """Registered, with every slot free."""
+    return [(n.id, n.state, n.slots, n.used) for n in fleet.nodes()] == [("n1", "ready", slots, 0)]
 
 
 LINES = [
@@ -183,6 +209,9 @@ def test_the_line_of_the_readme_starts_a_node(
     # the lines are typed in the repository, which must stay as it is
     ignored = shutil.ignore_patterns("node_modules")
     shutil.copytree(EXAMPLES, tmp_path / "here" / "examples" / "nodes", ignore=ignored)
+    if (installed := tmp_path / "nodejs" / "node_modules").exists():
+        # what npm would only fetch again
+        installed.rename(tmp_path / "here" / "examples" / "nodes" / "nodejs" / "node_modules")
     (url,) = replicas(1)
     environ = os.environ | {"REDIS_URL": topology.url}
     process = spawn_bound(["sh", "-c", line], environ=environ, cwd=tmp_path / "here")
