@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from scheduler.domain.answers import PlacedJob, PlacementAnswer, PlacementFacts
 from scheduler.domain.job import JobState
-from scheduler.http.answers import PlacedJob, PlacementAnswer, PlacementFacts
+from scheduler.domain.views import NodeAddress
 from scheduler.http.serving import listening
 from scheduler.http.wire import JobBody
-from scheduler.store.views import NodeAddress
 
 _decoder = msgspec.json.Decoder(JobBody)
 # as long as the ids, fences and instants of a replica's answers

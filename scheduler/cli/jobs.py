@@ -8,9 +8,10 @@ import msgspec
 from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, tell, where
 from scheduler.cli.events import PAGES_MAX, line, local_time
 from scheduler.domain.ids import JobId, checked_job_id
+from scheduler.domain.views import JobView
 from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.events import PAGE, Event, order
-from scheduler.store.views import Elsewhere, JobView
+from scheduler.store.views import Elsewhere
 
 RESULT_SHOWN = 200
 

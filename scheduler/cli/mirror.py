@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+from scheduler.domain.answers import MirrorAnswer, MirroredNode
 from scheduler.domain.ids import NodeId
 from scheduler.errors import ReplicaUnavailable
-from scheduler.http.answers import MirrorAnswer, MirroredNode
 from scheduler.store.truths import NodeTruth, node_truths
 
 PAGE = 200

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
 from scheduler.domain.ids import NodeId, checked_id
-from scheduler.store.views import NodeView
+from scheduler.domain.views import NodeView
 
 PAGE = 200
 _COLOURS = {"ready": "green", "cordoned": "yellow", "draining": "yellow", "lost": "red"}

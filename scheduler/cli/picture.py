@@ -7,10 +7,10 @@ from collections import Counter
 import msgspec
 
 from scheduler.cli.asking import OnRedis
+from scheduler.domain.views import NodeView
 from scheduler.store.copying import pools_of_all
 from scheduler.store.events import Event, order
 from scheduler.store.health import Health
-from scheduler.store.views import NodeView
 
 # A look each second must stay cheap for Redis on a fleet of any size.
 NODES_MAX, PAGE = 2_000, 200

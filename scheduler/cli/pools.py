@@ -15,10 +15,11 @@ from scheduler.cli.pools_file import PoolsFile, read_pools
 from scheduler.domain.configuration import Change, Configuration, difference
 from scheduler.domain.ids import PoolName, checked_id
 from scheduler.domain.pool import Selector
+from scheduler.domain.views import PoolView
 from scheduler.errors import BadInput
 from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool
 from scheduler.store.functions import Applied, Functions
-from scheduler.store.views import PoolView, Views
+from scheduler.store.views import Views
 
 # No configuration has this version, so an apply that names it is judged and then changes nothing.
 _NEVER = 2**53

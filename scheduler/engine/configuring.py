@@ -4,10 +4,10 @@ import asyncio
 import logging
 
 from scheduler.domain.ids import PoolName
+from scheduler.domain.views import PoolView
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
 from scheduler.store.copying import copy_configuration, pools_of_all, remove_pool, restore_configuration
-from scheduler.store.views import PoolView
 
 log = logging.getLogger("fleet.engine")
 

@@ -12,13 +12,14 @@ from typing import Any, Literal
 from scheduler.domain.demand import Demand
 from scheduler.domain.explanation import Explanation, merged
 from scheduler.domain.ids import NodeId, Tenant
+from scheduler.domain.views import NodeView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError
 from scheduler.placement.explain import explain
 from scheduler.store.copying import copy_configuration
 from scheduler.store.explaining import explain_by_redis
-from scheduler.store.views import NodeView, Serving
+from scheduler.store.views import Serving
 
 _STATES = ("ready", "cordoned", "draining", "lost")
 _SUMS = ("leases", "free_nodes", "slots", "waiting_queues")

@@ -4,10 +4,11 @@ import asyncio
 from typing import Literal
 
 from scheduler.domain.ids import JobId, Tenant
+from scheduler.domain.views import JobView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.errors import ServerUnavailable
-from scheduler.store.views import Elsewhere, JobView
+from scheduler.store.views import Elsewhere
 
 # A job that moves is in its new shard within milliseconds, or after seconds if its mover died.
 PAUSE_S = 0.05

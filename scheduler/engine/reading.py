@@ -3,8 +3,9 @@
 import asyncio
 
 from scheduler.domain.ids import JobId
+from scheduler.domain.views import JobView
 from scheduler.errors import Overrun, ServerUnavailable
-from scheduler.store.views import Elsewhere, JobView, Views
+from scheduler.store.views import Elsewhere, Views
 
 PAGE = 100
 READS_MAX = 2

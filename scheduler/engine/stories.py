@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 from scheduler.domain.ids import JobId, NodeId, Tenant
+from scheduler.domain.views import JobView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.engine.subscription import sees
 from scheduler.store.events import PAGE, Event, order
 from scheduler.store.inspecting import LeaseView, QueueView
-from scheduler.store.views import JobView
 
 # Pages of 1,000 events that one question may read of a shard; the stream keeps about ten.
 LATEST_PAGES, STORY_PAGES = 3, 12

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from scheduler.domain.ids import JobId, Tenant
 from scheduler.domain.job import JobState
+from scheduler.domain.views import JobView
 from scheduler.engine.following import Follower
 from scheduler.engine.reading import JobReads
 from scheduler.errors import Overrun
 from scheduler.store.events import Event
-from scheduler.store.views import Elsewhere, JobView, Views
+from scheduler.store.views import Elsewhere, Views
 
 WAITERS_MAX = 20_000
 PAGE = 500

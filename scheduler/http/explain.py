@@ -3,10 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scheduler.domain.answers import ExplainAnswer, ExplainedNode, ExplainedPool
 from scheduler.domain.explanation import Explanation, NodeVerdict
 from scheduler.domain.ids import NodeId, Tenant, checked_id
 from scheduler.engine.engine import Engine
-from scheduler.http.answers import ExplainAnswer, ExplainedNode, ExplainedPool
 from scheduler.http.body import answer, number_query, read_as, tenant_of
 from scheduler.http.wire import JobBody, demand_in
 

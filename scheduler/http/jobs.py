@@ -7,14 +7,7 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
-from scheduler.domain.job import JobRequest, JobState
-from scheduler.domain.reason import RefusalClass
-from scheduler.engine.dispatch import Placement, Refusal, Verdict
-from scheduler.engine.engine import Engine
-from scheduler.engine.locating import Located
-from scheduler.errors import Overrun
-from scheduler.http.answers import (
+from scheduler.domain.answers import (
     BatchAnswer,
     BatchOutcome,
     JobAnswer,
@@ -24,13 +17,20 @@ from scheduler.http.answers import (
     PlacementFacts,
     StartAnswer,
 )
+from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
+from scheduler.domain.job import JobRequest, JobState
+from scheduler.domain.reason import RefusalClass
+from scheduler.domain.views import JobView, NodeAddress
+from scheduler.engine.dispatch import Placement, Refusal, Verdict
+from scheduler.engine.engine import Engine
+from scheduler.engine.locating import Located
+from scheduler.errors import Overrun
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
 from scheduler.store.codec import Crowded, Exists, Waiting
 from scheduler.store.functions import Running
 from scheduler.store.moves import Moves
-from scheduler.store.views import JobView, NodeAddress
 
 WAIT_MAX_MS = 60_000
 

@@ -7,9 +7,9 @@ from itertools import islice
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scheduler.domain.answers import MirrorAnswer, MirroredNode, MirroredShard
 from scheduler.domain.ids import NodeId, checked_id
 from scheduler.engine.engine import Engine
-from scheduler.http.answers import MirrorAnswer, MirroredNode, MirroredShard
 from scheduler.http.body import answer, number_query
 from scheduler.placement.snapshot import Snapshot
 

@@ -3,9 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scheduler.domain.ids import NodeId, checked_id
-from scheduler.engine.engine import Engine
-from scheduler.http.answers import (
+from scheduler.domain.answers import (
     CancelOrder,
     HeartbeatAnswer,
     MarkedAnswer,
@@ -14,6 +12,8 @@ from scheduler.http.answers import (
     OutcomeAnswer,
     RegisteredAnswer,
 )
+from scheduler.domain.ids import NodeId, checked_id
+from scheduler.engine.engine import Engine
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem
 from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, offered_in, reported

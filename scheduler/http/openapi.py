@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from scheduler import __version__
-from scheduler.http.answers import NodeAnswer, NodesAnswer
+from scheduler.domain.answers import NodeAnswer, NodesAnswer
 from scheduler.http.routes import OPERATIONS, Operation
 
 _NUMBERS = {"limit", "wait_ms"}

@@ -5,10 +5,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scheduler.domain.answers import OutcomeAnswer, PoolAnswer, PoolsAnswer
 from scheduler.domain.ids import PoolName, checked_id
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
-from scheduler.http.answers import OutcomeAnswer, PoolAnswer, PoolsAnswer
 from scheduler.http.body import answer, decoded, is_packed, read_body
 from scheduler.http.payload import json_of
 from scheduler.http.problems import Problem

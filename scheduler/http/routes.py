@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import answers, events, explain, jobs, mirror, nodes, pools, probes, wire
+from scheduler.domain import answers
+from scheduler.http import events, explain, jobs, mirror, nodes, pools, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -8,9 +8,10 @@ import msgspec
 
 from scheduler.domain.configuration import configuration_text
 from scheduler.domain.ids import PoolName
+from scheduler.domain.views import PoolView
 from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.functions import Functions
-from scheduler.store.views import PoolView, Views
+from scheduler.store.views import Views
 
 
 async def pools_of_all(shards: Sequence[Views]) -> tuple[int, list[PoolView]]:

@@ -9,35 +9,11 @@ from redis.exceptions import RedisError
 from scheduler.domain.configuration import Configuration, LanguagePools, Limits
 from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import PRIORITY, JobState
-from scheduler.domain.pool import DEFAULT_POOLS, Pool, Selector, Strategy
+from scheduler.domain.pool import DEFAULT_POOLS, Pool
+from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 from scheduler.errors import ServerUnavailable
 from scheduler.store.client import Client, heeding_cancel
 from scheduler.store.keys import free_key, job_key, leases_key, node_key, nodes_key, pool_key, pools_key
-
-
-class NodeAddress(msgspec.Struct, frozen=True):
-    id: str
-    endpoint: str
-
-
-class JobView(msgspec.Struct, frozen=True):
-    """One job. Instants are wall-clock milliseconds, null while they have not come."""
-
-    id: str
-    state: JobState
-    tenant: str
-    node: NodeAddress | None
-    pool: str | None
-    fence: int | None
-    attempt: int
-    lease_expires_at_ms: int | None
-    priority: int
-    demand: str
-    result: str | None
-    reason: str | None
-    created_at_ms: int
-    started_at_ms: int | None
-    ended_at_ms: int | None
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -60,44 +36,6 @@ class Elsewhere(msgspec.Struct, frozen=True):
 _JOB_FIELDS = tuple(name for name in JobView.__struct_fields__ if name != "id")
 _JOB_NAMES = (*(name.encode() for name in _JOB_FIELDS), b"shard")
 _ALIVE = frozenset(state.value.encode() for state in JobState if not state.ended)
-
-
-class NodeView(msgspec.Struct, frozen=True):
-    """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases.
-
-    `pools` are those of the configuration of `config_version`.
-    """
-
-    id: str
-    state: str
-    endpoint: str
-    slots: int
-    used: int
-    capabilities: list[str]
-    labels: dict[str, str]
-    pools: list[str]
-    cpu: float
-    gpu: float
-    mem: float
-    incarnation: int
-    config_version: int
-    heartbeat_at_ms: int
-    registered_at_ms: int
-
-
-class PoolView(msgspec.Struct, frozen=True, kw_only=True):
-    """One pool, its members, and those that can take a job now; `languages` is not empty for an automatic one."""
-
-    name: str
-    selector: Selector
-    tenants: tuple[str, ...]
-    fallback: tuple[str, ...]
-    strategy: Strategy
-    priority: int
-    d: int | None
-    languages: tuple[str, ...]
-    members: int
-    free: int
 
 
 def _text(raw: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from scheduler.domain.ids import JobId, Tenant, checked_job_id
+from scheduler.domain.views import JobView
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
 from scheduler.http.problems import Problem
 from scheduler.store.events import Event, order
-from scheduler.store.views import JobView
 from scheduler.ui import commands
 from scheduler.ui.pages import HEADERS, Viewer, link, page, render, viewer_of
 

@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from scheduler.domain.ids import NodeId, checked_id
 from scheduler.domain.node import Node
+from scheduler.domain.views import NodeView
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
 from scheduler.http.body import number_query
 from scheduler.http.problems import Problem
-from scheduler.store.views import NodeView
 from scheduler.ui import commands
 from scheduler.ui.finding import STANDINGS, Sought, find, standing, trouble
 from scheduler.ui.pages import Viewer, page, render, viewer_of

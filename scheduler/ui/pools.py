@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scheduler.domain.views import PoolView
 from scheduler.engine.engine import Engine
-from scheduler.store.views import PoolView
 from scheduler.ui import commands
 from scheduler.ui.pages import page, render, viewer_of
 

@@ -30,8 +30,8 @@ def commands(text: str) -> Iterator[str]:
 
 def documents() -> list[Path]:
     """Every document that is part of the project."""
-    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "lua", "deploy"))]
-    return sorted(path for top in tops for path in top)
+    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "lua", "deploy", "examples"))]
+    return sorted(path for top in tops for path in top if "node_modules" not in path.parts)
 
 
 def anchors(path: Path) -> set[str]:

@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from scheduler.cli.mirror import differences
+from scheduler.domain.answers import MirroredNode
 from scheduler.domain.ids import NodeId
-from scheduler.http.answers import MirroredNode
 from scheduler.store.truths import NodeTruth
 from tests.conftest import divide, looking
 from tests.e2e.conftest import P, Replicas, Run, fcall, free_ports_in_a_row, place, register, wait_until

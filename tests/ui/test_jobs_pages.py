@@ -9,7 +9,7 @@ import redis
 
 from scheduler.domain.ids import JobId
 from scheduler.domain.job import JobState
-from scheduler.store.views import JobView
+from scheduler.domain.views import JobView
 from tests.integration.http.conftest import Speaker
 
 ATTACK = "</pre><script>alert(1)</script>"

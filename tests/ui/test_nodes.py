@@ -8,6 +8,7 @@ import redis
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import fcall, register, wait_until
+from tests.sharded import Shards
 from tests.ui.conftest import Opened
 
 LONG_MS = 200
@@ -42,7 +43,7 @@ def shake(client: redis.Redis, turn: int) -> None:
         for number in range(200):
             pipe.hset(f"fleet:{{0}}:node:node-{number:04}", "cpu", (number * 7 + turn * 13) % 100)
         pipe.execute()
-    fcall(client, "node_mark", f"node-{turn:04}", "cordon")
+    fcall(Shards(client), "node_mark", f"node-{turn:04}", "cordon")
 
 
 def long_tasks(page: Page) -> list[float]:
@@ -95,20 +96,20 @@ def test_a_long_task_would_be_noticed(opened: Opened) -> None:
 
 
 def test_a_row_keeps_the_focus_while_rows_come_and_go_before_it(opened: Opened, client: redis.Redis) -> None:
-    register(client, "n5", "asr:zh")
+    register(Shards(client), "n5", "asr:zh")
     page = opened("/ui/nodes")
     page.get_by_role("link", name="n5").focus()
-    register(client, "n1", "asr:zh")
+    register(Shards(client), "n1", "asr:zh")
     expect(page.get_by_role("link", name="n1")).to_be_visible(timeout=1_500)
     expect(page.get_by_role("link", name="n5")).to_be_focused()
     assert page.locator("tbody tr").all_inner_texts()[0].startswith("n1")
 
 
 def test_what_is_typed_into_the_search_stays_while_the_page_changes(opened: Opened, client: redis.Redis) -> None:
-    register(client, "alpha", "asr:zh")
+    register(Shards(client), "alpha", "asr:zh")
     page = opened("/ui/nodes")
     page.get_by_label("Part of an id").fill("bet")
-    register(client, "beta", "asr:zh")
+    register(Shards(client), "beta", "asr:zh")
     expect(page.get_by_role("link", name="beta")).to_be_visible(timeout=1_500)
     expect(page.get_by_label("Part of an id")).to_have_value("bet")
     page.keyboard.press("Enter")
@@ -121,7 +122,7 @@ def test_what_is_typed_into_the_search_stays_while_the_page_changes(opened: Open
 def test_a_node_is_drained_from_its_page_with_a_confirmation(
     opened: Opened, client: redis.Redis, *, scripts: bool
 ) -> None:
-    register(client, "n1", "asr:zh", slots=3)
+    register(Shards(client), "n1", "asr:zh", slots=3)
     page = opened("/ui/nodes", java_script_enabled=scripts)
     page.get_by_role("link", name="n1").press("Enter")
     page.get_by_role("link", name="Drain").click()

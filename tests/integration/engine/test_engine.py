@@ -9,12 +9,12 @@ from scheduler.domain.demand import demand_from_tokens
 from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import JobRequest
 from scheduler.domain.reason import Reason, RefusalClass
+from scheduler.domain.views import JobView
 from scheduler.engine.dispatch import Placement, Refusal
 from scheduler.engine.engine import Engine
 from scheduler.errors import ServerUnavailable
 from scheduler.settings import Settings
 from scheduler.store.codec import Answer, Exists, Shortlist
-from scheduler.store.views import JobView
 from tests.sharded import Shards
 
 

@@ -10,12 +10,12 @@ import redis
 from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.ids import Fence, JobId, Tenant
 from scheduler.domain.job import JobState
+from scheduler.domain.views import JobView
 from scheduler.engine.dispatch import Placement
 from scheduler.engine.engine import Engine
 from scheduler.engine.reading import PAGE
 from scheduler.settings import Settings
 from scheduler.store.library import read_library
-from scheduler.store.views import JobView
 from tests.integration.engine.test_engine import register, request, until
 
 pytestmark = pytest.mark.one_shard("is about the long polls of one shard, and their commands")

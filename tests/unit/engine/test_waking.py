@@ -8,11 +8,12 @@ import pytest
 
 from scheduler.domain.ids import JobId, Tenant
 from scheduler.domain.job import JobState
+from scheduler.domain.views import JobView
 from scheduler.engine.reading import PAGE, JobReads
 from scheduler.engine.waking import Waker
 from scheduler.errors import ServerUnavailable
 from scheduler.store.events import Event
-from scheduler.store.views import Elsewhere, JobView
+from scheduler.store.views import Elsewhere
 
 DEFAULT = Tenant("default")
 

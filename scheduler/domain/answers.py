@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
-from scheduler.store.views import JobView, NodeAddress, NodeView, PoolView
+from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
 
 class PlacedJob(msgspec.Struct, frozen=True):
