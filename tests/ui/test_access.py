@@ -40,7 +40,7 @@ def fleet(client: redis.Redis, replica: str) -> None:
     fcall(Shards(client), "node_mark", "n3", "drain")
     fcall(Shards(client), "pool_put", "default", '{"selector": {"all": true}}')
     fcall(
-        client,
+        Shards(client),
         "pool_put",
         "gold",
         '{"selector": {"labels": {"tier": "gold"}}, "fallback": ["default"], "tenants": ["acme"]}',
