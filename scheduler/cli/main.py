@@ -12,6 +12,7 @@ from scheduler.errors import BadInput, FleetError
 _COMMANDS = {
     "bench": "scheduler.cli.bench:bench",
     "dev": "scheduler.cli.dev:dev",
+    "doctor": "scheduler.cli.doctor:doctor",
     "events": "scheduler.cli.events:events",
     "explain": "scheduler.cli.explain:explain",
     "init": "scheduler.cli.init:init",

@@ -34,7 +34,7 @@ _SHARED = (
     "serving",
     "moving",
 )
-_NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
+NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")
 
 
@@ -86,7 +86,7 @@ def read_library(folder: Path | None = None) -> Library:
         starts.append((line, f"lua/{name}.lua"))
         line += part.count("\n")
     code = "".join(parts)
-    numbers = _NUMBERS.search(code)
+    numbers = NUMBERS.search(code)
     if numbers is None:
         raise LibraryMismatch("lua/prelude.lua names no ABI and revision")
     return Library(code, int(numbers[1]), int(numbers[2]), tuple(starts))
@@ -116,7 +116,7 @@ async def _needs(client: Client, primary: str, library: Library) -> bool:
     held = await _loaded_code(client, primary)
     if held is None or held == library.code:
         return held is None
-    numbers = _NUMBERS.search(held)
+    numbers = NUMBERS.search(held)
     revision = int(numbers[2]) if numbers else 0
     if revision >= library.revision:
         raise LibraryMismatch(
@@ -170,7 +170,7 @@ async def check_primaries(client: Client, library: Library | None = None) -> lis
         primaries = await client.primaries()
     for primary in primaries:
         with _failures():
-            held = _NUMBERS.search(await _loaded_code(client, primary) or "")
+            held = NUMBERS.search(await _loaded_code(client, primary) or "")
             role = (await client.ask(primary, "INFO", "replication"))["role"]
         if held is None:
             raise LibraryMismatch(f"{primary} lacks {NAME}: run `fleet library load`")

@@ -23,6 +23,7 @@ P = "fleet:{0}"
 FLEET = Path(sys.executable).with_name("fleet")
 
 Replicas = Callable[[int], list[str]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def fcall(shards: Shards, name: str, *args: str | float) -> list[Any]:
@@ -98,3 +99,22 @@ def http(replicas: Replicas) -> Iterator[httpx.Client]:
     """A client of one real replica."""
     with httpx.Client(base_url=replicas(1)[0], timeout=10) as client:
         yield client
+
+
+def environ(url: str) -> dict[str, str]:
+    given = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    return given | {"REDIS_URL": url, "COLUMNS": "200", "TZ": "UTC"}
+
+
+@pytest.fixture
+def fleet(redis_url: str) -> Run:
+    """Run the command on this test's server; keywords but `status` are environment."""
+
+    def run(*words: str, status: int = 0, **more: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [FLEET, *words], env=environ(redis_url) | more, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == status, (done.stdout, done.stderr)
+        return done
+
+    return run

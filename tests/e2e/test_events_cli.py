@@ -1,38 +1,17 @@
 """`fleet events`, `fleet jobs` and `fleet nodes` for real, with no replica: tables for people, JSON for programs."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.conftest import FLEET, P, fcall, place, register, wait_until
+from tests.e2e.conftest import FLEET, P, Run, environ, fcall, place, register, wait_until
 from tests.sharded import Shards
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environ(url: str) -> dict[str, str]:
-    given = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
-    return given | {"REDIS_URL": url, "COLUMNS": "200", "TZ": "UTC"}
-
-
-@pytest.fixture
-def fleet(redis_url: str) -> Run:
-    def run(*words: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [FLEET, *words], env=environ(redis_url), capture_output=True, text=True, timeout=30, check=False
-        )
-        assert done.returncode == status, (done.stdout, done.stderr)
-        return done
-
-    return run
 
 
 def happen(shards: Shards, kind: str, **fields: str) -> str:
