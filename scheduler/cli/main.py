@@ -22,6 +22,7 @@ _COMMANDS = {
     "nodes": "scheduler.cli.nodes:nodes",
     "pools": "scheduler.cli.pools:pools",
     "replay": "scheduler.cli.replay:replay",
+    "schema": "scheduler.cli.schema:schema",
     "serve": "scheduler.cli.serve:serve",
     "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
