@@ -37,6 +37,12 @@ class ServerUnavailable(FleetError):
     code = "server_unavailable"
 
 
+class ReplicaUnavailable(FleetError):
+    """The replica does not answer as it should"""
+
+    code = "replica_unavailable"
+
+
 class ServerTooOld(FleetError):
     """The Redis server is too old, 7.0 or newer is needed"""
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "init": "scheduler.cli.init:init",
     "jobs": "scheduler.cli.jobs:jobs",
     "library": "scheduler.cli.library:library",
+    "mirror": "scheduler.cli.mirror:mirror",
     "node": "scheduler.cli.node:node",
     "nodes": "scheduler.cli.nodes:nodes",
     "pools": "scheduler.cli.pools:pools",

@@ -82,6 +82,38 @@ class NodeAnswer(msgspec.Struct, frozen=True):
     node: NodeView
 
 
+class MirroredNode(msgspec.Struct, frozen=True):
+    """One node as the replica knows it; `offered` has each token's part before its first colon, too."""
+
+    id: str
+    state: str
+    slots: int
+    free: int
+    structure: str
+    offered: list[str]
+    pools: list[str]
+    over: str
+    quarantined: bool
+
+
+class MirroredShard(msgspec.Struct, frozen=True):
+    """How far the snapshot of a shard is."""
+
+    filled: bool
+    age_ms: int
+    version: int
+    structure_version: int
+    config_version: int
+
+
+class MirrorAnswer(msgspec.Struct, frozen=True):
+    """A page of the replica's snapshots by node; `cursor` goes into `after`, null at the end."""
+
+    nodes: list[MirroredNode]
+    cursor: str | None
+    shards: dict[str, MirroredShard]
+
+
 class RegisteredAnswer(msgspec.Struct, frozen=True):
     """Every heartbeat must carry this incarnation."""
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scheduler.http import answers, events, explain, jobs, nodes, pools, probes, wire
+from scheduler.http import answers, events, explain, jobs, mirror, nodes, pools, probes, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -74,6 +74,8 @@ OPERATIONS = (
     Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
               "text/event-stream", query=("kind", "job", "node", "after")),
     Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json"),
+    Operation("GET", "/v1/mirror", mirror.get_mirror, "What this replica believes of the nodes, a page at a time",
+              answers.MirrorAnswer, None, (200,), ("after", "limit")),
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
     Operation("GET", "/readyz", probes.readyz, "The replica can place jobs", "text/plain"),
     Operation("GET", "/metrics", probes.metrics, "Prometheus metrics", "text/plain"),

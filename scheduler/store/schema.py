@@ -126,6 +126,8 @@ async def examples(client: Client, shard: str) -> dict[str, str] | None:
             primary = await client.primary_of(shard)
             for _ in range(PAGES_MAX):
                 cursor, keys = await client.ask(primary, "SCAN", cursor, "MATCH", f"{shard}*", "COUNT", PAGE)
+                if isinstance(cursor, dict):  # a cluster's client tells whose cursor it is
+                    (cursor,) = cursor.values()
                 for key in sorted(raw.decode() for raw in keys):
                     if row := row_of(key.removeprefix(shard)):
                         found.setdefault(row.pattern, key)
