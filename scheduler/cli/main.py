@@ -27,6 +27,7 @@ _COMMANDS = {
     "serve": "scheduler.cli.serve:serve",
     "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
+    "submit": "scheduler.cli.submit:submit",
 }
 
 
