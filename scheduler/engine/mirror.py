@@ -91,7 +91,7 @@ class Mirror:
                 growing = Growing(Snapshot(epoch=page.epoch), self._shapes)
                 cursor, complete, config, floor = 0, 0, None, None
                 epoch, history = page.epoch, page.history
-                if page.version == 0:
+                if page.version == 0 and page.config_version == 0:
                     break
                 continue
             config, cursor = page.config_version, reached

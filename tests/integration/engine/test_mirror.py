@@ -15,6 +15,7 @@ from scheduler.domain.job import JobRequest
 from scheduler.domain.reason import RefusalClass
 from scheduler.engine.dispatch import Refusal
 from scheduler.engine.engine import Engine
+from scheduler.engine.mirror import Mirror
 from scheduler.settings import Settings
 from scheduler.store.client import connect
 from scheduler.store.codec import MirrorPage
@@ -39,6 +40,16 @@ async def register(engine: Engine, *names: str) -> None:
         await engine.first.functions.node_register(
             NodeId(name), endpoint="http://n", slots=2, capabilities=["gpu"], ttl_ms=3_600_000
         )
+
+
+async def test_pools_are_known_where_no_node_ever_was(engine: Engine, client: redis.Redis) -> None:
+    await engine.first.mirror.refresh()
+    assert set(engine.first.mirror.snapshot.pools) == {"default"}
+    client.execute_command("FCALL", "fleet1_pool_put", 1, P, "gold", '{"selector":{"all":true}}')
+    fresh = Mirror(engine.first.functions, 200)
+    for mirror in (engine.first.mirror, fresh):
+        await mirror.refresh()
+        assert set(mirror.snapshot.pools) == {"gold"}
 
 
 async def test_a_fill_of_many_pages_ends_though_tombstones_were_reaped(engine: Engine, client: redis.Redis) -> None:
