@@ -16,14 +16,14 @@ Reply = list[Any]
 
 
 class Shard:
-    """Shard fleet:{0} of the test's server."""
+    """One shard of the test's server, fleet:{0} where nothing else is said."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+    def __init__(self, client: redis.Redis, key: str = P) -> None:
+        self.client, self.key = client, key
 
-    def call(self, name: str, *args: str | bytes | float, key: str = P) -> Reply:
+    def call(self, name: str, *args: str | bytes | float, key: str | None = None) -> Reply:
         """FCALL as redis-cli would; an error reply raises redis.ResponseError. Answers to claims come unpacked."""
-        answer = cast("Reply", self.client.execute_command("FCALL", f"fleet1_{name}", 1, key, *args))
+        answer = cast("Reply", self.client.execute_command("FCALL", f"fleet1_{name}", 1, key or self.key, *args))
         return [answer[0], *msgpack.unpackb(answer[1], raw=True)] if name == "job_claim" else answer
 
     def register(self, node: str = "n1", capabilities: str = "asr:zh", slots: int = 2, **fields: object) -> str:
@@ -102,13 +102,13 @@ class Shard:
         assert self.call("node_heartbeat", node, self.field(f"node:{node}", "incarnation"), *pairs)[0] == b"ok"
 
     def field(self, key: str, name: str) -> str:
-        value = cast("bytes | None", self.client.hget(f"{P}:{key}", name))
+        value = cast("bytes | None", self.client.hget(f"{self.key}:{key}", name))
         return value.decode() if value is not None else ""
 
     def meta(self, name: str) -> str:
-        value = cast("bytes | None", self.client.hget(P, name))
+        value = cast("bytes | None", self.client.hget(self.key, name))
         return value.decode() if value is not None else "0"
 
     def advance(self, ms: int) -> None:
         """Time passes on the shard clock."""
-        self.client.hincrby(P, "clock", ms)
+        self.client.hincrby(self.key, "clock", ms)

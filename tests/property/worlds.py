@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from tests.lua.keyspace import P
 from tests.lua.shard import Shard
 
 NAMES = tuple(f"n{number}" for number in range(10))
@@ -175,7 +174,7 @@ def unsettle(shard: Shard, before: World, after: World) -> None:
     # P:free may hold more nodes than those that can take a job: a claim must not believe it of a full one
     for name, node in after.nodes.items():
         if node.used >= node.slots and node.fate == "alive":
-            shard.client.sadd(f"{P}:free", name)
+            shard.client.sadd(f"{shard.key}:free", name)
 
 
 def become(shard: Shard, name: str, node: NodeWorld, incarnation: str) -> None:
@@ -185,9 +184,9 @@ def become(shard: Shard, name: str, node: NodeWorld, incarnation: str) -> None:
         limits = {} if node.cpu_max is None else {"cpu_max": node.cpu_max}
         incarnation = shard.register(name, node.offers, node.slots, ttl_ms=3_600_000, **fields, **limits)
     client = shard.client
-    client.delete(f"{P}:node:{name}:leases")
+    client.delete(f"{shard.key}:node:{name}:leases")
     for number in range(node.used):
-        client.zadd(f"{P}:node:{name}:leases", {f"held{number}": FAR})
+        client.zadd(f"{shard.key}:node:{name}:leases", {f"held{number}": FAR})
     quarantine(shard, name, on=node.quarantined)
     words = [str(word) for pair in fields.items() for word in pair]
     shard.call("node_heartbeat", name, incarnation, "slots", node.slots, "capabilities", node.offers, *words)
@@ -196,7 +195,7 @@ def become(shard: Shard, name: str, node: NodeWorld, incarnation: str) -> None:
         quarantine(shard, name, on=True)
         shard.call("node_heartbeat", name, incarnation)
     if node.fate != "alive":
-        client.zadd(f"{P}:nodes", {name: 1})
+        client.zadd(f"{shard.key}:nodes", {name: 1})
     if node.fate == "lost":
         shard.call("reap")
 
@@ -204,13 +203,13 @@ def become(shard: Shard, name: str, node: NodeWorld, incarnation: str) -> None:
 def quarantine(shard: Shard, name: str, *, on: bool) -> None:
     """As node_blame leaves it, but for the score."""
     if on:
-        shard.client.hset(f"{P}:node:{name}", "quarantined_until_ms", FAR)
-        shard.client.zadd(f"{P}:quarantined", {name: FAR})
+        shard.client.hset(f"{shard.key}:node:{name}", "quarantined_until_ms", FAR)
+        shard.client.zadd(f"{shard.key}:quarantined", {name: FAR})
     else:
-        shard.client.hdel(f"{P}:node:{name}", "quarantined_until_ms")
-        shard.client.zrem(f"{P}:quarantined", name)
-    version = shard.client.hincrby(P, "version", 1)
-    shard.client.zadd(f"{P}:changed", {name: version})
+        shard.client.hdel(f"{shard.key}:node:{name}", "quarantined_until_ms")
+        shard.client.zrem(f"{shard.key}:quarantined", name)
+    version = shard.client.hincrby(shard.key, "version", 1)
+    shard.client.zadd(f"{shard.key}:changed", {name: version})
 
 
 def _node(offers: str, tier: str = "low", *, used: int = 0, slots: int = 3, fate: str = "alive") -> NodeWorld:
