@@ -28,6 +28,7 @@ _COMMANDS = {
     "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
     "submit": "scheduler.cli.submit:submit",
+    "top": "scheduler.cli.top:top",
 }
 
 
