@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import click
+import msgspec
 
 from scheduler.cli.settings import settings_with
 from scheduler.domain.shards import home_tag, job_tag
@@ -58,6 +59,11 @@ class OnRedis:
 
     def of_job(self, job: str) -> Shard:
         return self.tagged(job_tag(self.tags, job))
+
+
+def tell(text: str, document: object, *, as_json: bool) -> None:
+    """One sentence for people, or the document for programs."""
+    click.echo(msgspec.json.encode(document) if as_json else text)
 
 
 def where(command: Command) -> Command:

@@ -55,6 +55,8 @@ def _table(figures: list[Figure]) -> Table:
 
 def _measured(keys: list[str], plan: Plan, console: Console) -> Iterator[Figure]:
     for key in keys:
+        if not console.is_terminal:
+            click.echo(f"{key}: {ROWS[key][0]} …", err=True)
         with console.status(f"{key}: {ROWS[key][0]}"):
             try:
                 yield from row(key)(plan)

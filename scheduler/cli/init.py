@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from scheduler.cli.asking import AS_JSON, tell
 from scheduler.cli.settings import settings_with
 from scheduler.errors import BadInput
 from scheduler.settings import Settings
@@ -16,7 +17,7 @@ from scheduler.store.moves import Moves
 from scheduler.store.views import Views
 
 
-async def _init(settings: Settings, count: int | None) -> str:
+async def _init(settings: Settings, count: int | None) -> tuple[str, tuple[str, ...]]:
     client = connect(settings.redis_url, timeout_ms=5_000)
     try:
         loaded = await load_library(client)
@@ -38,7 +39,7 @@ async def _init(settings: Settings, count: int | None) -> str:
                 # a shard without a copy of the pools would serve everyone
                 others = [shard for shard in shards if tag_of(shard.shard) in tags[1:]]
                 await copy_configuration(Views(client, first), others)
-        return f"{loaded}; {len(tags)} shard{'s' if len(tags) > 1 else ''}: {' '.join(f'{{{tag}}}' for tag in tags)}"
+        return loaded, tags
     finally:
         await client.aclose()
 
@@ -47,9 +48,12 @@ async def _init(settings: Settings, count: int | None) -> str:
 @click.option("--shards", type=click.IntRange(1, 128), help="how many [default: as it is, 1 for a new fleet]")
 @click.option("--redis-url", help="Redis address [default: REDIS_URL]")
 @click.option("--namespace", help="first part of every key [default: fleet]")
-def init(shards: int | None, redis_url: str | None, namespace: str | None) -> None:
+@AS_JSON
+def init(shards: int | None, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Load the library and say how many shards the fleet has; may be repeated.
 
     The number may change while no node and no job exists. Replicas that run then must be restarted.
     """
-    click.echo(asyncio.run(_init(settings_with(redis_url, namespace), shards)))
+    loaded, tags = asyncio.run(_init(settings_with(redis_url, namespace), shards))
+    told = f"{loaded}; {len(tags)} shard{'s' if len(tags) > 1 else ''}: {' '.join(f'{{{tag}}}' for tag in tags)}"
+    tell(told, {"library": loaded, "shards": tags}, as_json=as_json)

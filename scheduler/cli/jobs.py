@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 import click
 import msgspec
 
-from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, tell, where
 from scheduler.cli.events import PAGES_MAX, line, local_time
 from scheduler.domain.ids import JobId, checked_job_id
 from scheduler.errors import BadInput, ServerUnavailable
@@ -148,8 +148,9 @@ def show(job_id: str, redis_url: str | None, namespace: str | None, *, as_json: 
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
+@AS_JSON
 @where
-def cancel(job_id: str, redis_url: str | None, namespace: str | None) -> None:
+def cancel(job_id: str, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """End a job that has not ended. A node that works on it is told; its slot is free once it confirms."""
     job = checked_job_id(job_id)
 
@@ -162,4 +163,5 @@ def cancel(job_id: str, redis_url: str | None, namespace: str | None) -> None:
         raise ServerUnavailable("the job moves between shards: try again")
     if word == "unknown":
         raise _unknown(job)
-    click.echo(f"cancelled {job}" if word == "cancelled" else f"{job} had ended before")
+    told = f"cancelled {job}" if word == "cancelled" else f"{job} had ended before"
+    tell(told, {"job": job, "outcome": word}, as_json=as_json)

@@ -4,6 +4,7 @@ import asyncio
 
 import click
 
+from scheduler.cli.asking import AS_JSON, tell
 from scheduler.cli.settings import settings_with
 from scheduler.errors import FleetError
 from scheduler.store.client import connect
@@ -17,7 +18,8 @@ def library() -> None:
 
 @library.command()
 @click.option("--redis-url", help="Redis address [default: REDIS_URL]")
-def load(redis_url: str | None) -> None:
+@AS_JSON
+def load(redis_url: str | None, *, as_json: bool) -> None:
     """Load this program's library; never goes back to a lower revision."""
 
     async def run() -> str:
@@ -27,12 +29,14 @@ def load(redis_url: str | None) -> None:
         finally:
             await client.aclose()
 
-    click.echo(asyncio.run(run()))
+    told = asyncio.run(run())
+    tell(told, {"library": told}, as_json=as_json)
 
 
 @library.command()
 @click.option("--redis-url", help="Redis address [default: REDIS_URL]")
-def status(redis_url: str | None) -> None:
+@AS_JSON
+def status(redis_url: str | None, *, as_json: bool) -> None:
     """Say whether the library of the server, or of every primary, fits this program; exit status 1 if not."""
 
     async def run() -> list[str]:
@@ -45,8 +49,10 @@ def status(redis_url: str | None) -> None:
     try:
         primaries = asyncio.run(run())
     except FleetError as error:
-        click.echo(str(error))
+        tell(str(error), {"fits": False, "why": str(error)}, as_json=as_json)
         raise click.exceptions.Exit(1) from error
     ours = read_library()
     where = "the server" if len(primaries) == 1 else f"each of {', '.join(primaries)}"
-    click.echo(f"the library of {where} fits: ABI {ours.abi}, revision {ours.revision} or higher")
+    told = f"the library of {where} fits: ABI {ours.abi}, revision {ours.revision} or higher"
+    document = {"fits": True, "primaries": primaries, "abi": ours.abi, "revision_at_least": ours.revision}
+    tell(told, document, as_json=as_json)

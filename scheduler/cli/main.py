@@ -1,6 +1,7 @@
 """The `fleet` command: its list of commands and what becomes of errors."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
     "bench": "scheduler.cli.bench:bench",
+    "completion": "scheduler.cli.completion:completion",
     "dev": "scheduler.cli.dev:dev",
     "doctor": "scheduler.cli.doctor:doctor",
     "events": "scheduler.cli.events:events",
@@ -49,12 +51,27 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy)
 @click.version_option(__version__, prog_name="fleet")
-def fleet() -> None:
-    """Place real-time work on a live fleet; Redis is the only truth."""
+@click.option("--no-color", is_flag=True, help="no colours; the variable NO_COLOR says the same")
+def fleet(*, no_color: bool) -> None:
+    """Place real-time work on a live fleet; Redis is the only truth.
+
+    Commands print tables for people, and JSON alone with --json. Redis is found by REDIS_URL.
+
+    \b
+    Exit status:
+      0    done
+      1    failed or refused, or not as it should be
+      2    bad input
+      3    fenced: another process took the node's id
+      130  interrupted
+    """  # noqa: D301 - click wants the character
+    if no_color:
+        # whatever prints later heeds this one
+        os.environ["NO_COLOR"] = "1"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Exit status: 0 done, 1 failed, 2 bad input, 3 fenced (another process took the node's id)."""
+    """Ends the process with one of the statuses that `fleet --help` lists."""
     try:
         # click turns Exit into the returned status here; no command returns anything else
         sys.exit(fleet.main(args=argv, prog_name="fleet", standalone_mode=False) or 0)

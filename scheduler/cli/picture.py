@@ -34,7 +34,7 @@ class NodeLine(msgspec.Struct, frozen=True):
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """The fleet now. `states`, `slots` and `used` are of the first `looked_at` nodes; rates count since the last look."""
+    """The fleet now. `states`, `slots` and `used` are of the first `looked_at` nodes; rates since the last look."""
 
     at_ms: int
     shards: int

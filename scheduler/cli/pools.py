@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, tell, where
 from scheduler.cli.pools_file import PoolsFile, read_pools
 from scheduler.domain.configuration import Change, Configuration, difference
 from scheduler.domain.ids import PoolName, checked_id
@@ -180,8 +180,9 @@ def apply(
 
 @pools.command()
 @click.argument("name")
+@AS_JSON
 @where
-def remove(name: str, redis_url: str | None, namespace: str | None) -> None:
+def remove(name: str, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Take one pool out; its nodes stay."""
     pool = PoolName(checked_id("NAME", name))
 
@@ -193,4 +194,4 @@ def remove(name: str, redis_url: str | None, namespace: str | None) -> None:
     if not on_redis(redis_url, namespace, ask):
         click.echo(f"fleet: no pool {pool} is configured", err=True)
         raise click.exceptions.Exit(1)
-    click.echo(f"removed {pool}")
+    tell(f"removed {pool}", {"pool": pool, "outcome": word}, as_json=as_json)

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, tell, where
 from scheduler.cli.settings import settings_with
 from scheduler.errors import FleetError
 from scheduler.store.address import read_address
@@ -66,22 +66,28 @@ def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) 
 
 
 def _all(
-    what: Literal["freeze", "thaw"], tags: tuple[str, ...], redis_url: str | None, namespace: str | None
+    what: Literal["freeze", "thaw"],
+    tags: tuple[str, ...],
+    redis_url: str | None,
+    namespace: str | None,
+    *,
+    as_json: bool,
 ) -> None:
-    async def ask(fleet: OnRedis) -> list[str]:
+    async def ask(fleet: OnRedis) -> dict[str, str]:
         parts = [fleet.tagged(tag) for tag in tags]
         words = await asyncio.gather(*(part.functions.shard_freeze(what) for part in parts))
-        return [f"{word} {{{part.tag}}}" for word, part in zip(words, parts, strict=True)]
+        return {part.tag: word for word, part in zip(words, parts, strict=True)}
 
-    for told in on_redis(redis_url, namespace, ask):
-        click.echo(told)
+    told = on_redis(redis_url, namespace, ask)
+    tell("\n".join(f"{word} {{{tag}}}" for tag, word in told.items()), {"shards": told}, as_json=as_json)
 
 
 @shard.command()
 @click.argument("tag")
 @click.argument("to", metavar="HOST:PORT")
+@AS_JSON
 @where
-def move(tag: str, to: str, redis_url: str | None, namespace: str | None) -> None:
+def move(tag: str, to: str, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Move a shard of a Redis Cluster to another primary, while the fleet runs.
 
     The server does it in one step where it can (Valkey 9); else the shard is frozen meanwhile. May be repeated.
@@ -93,20 +99,23 @@ def move(tag: str, to: str, redis_url: str | None, namespace: str | None) -> Non
         part = fleet.tagged(tag)
         return await Resharding(part.functions.client, part.functions.shard, login).move(to)
 
-    click.echo(on_redis(redis_url, namespace, ask))
+    told = on_redis(redis_url, namespace, ask)
+    tell(told, {"shard": tag, "to": to, "said": told}, as_json=as_json)
 
 
 @shard.command()
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@AS_JSON
 @where
-def freeze(tags: tuple[str, ...], redis_url: str | None, namespace: str | None) -> None:
+def freeze(tags: tuple[str, ...], redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Stop these shards: nothing in them changes, their clocks stand still, requests wait or get 503."""
-    _all("freeze", tags, redis_url, namespace)
+    _all("freeze", tags, redis_url, namespace, as_json=as_json)
 
 
 @shard.command()
 @click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@AS_JSON
 @where
-def thaw(tags: tuple[str, ...], redis_url: str | None, namespace: str | None) -> None:
+def thaw(tags: tuple[str, ...], redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """Let these shards go on."""
-    _all("thaw", tags, redis_url, namespace)
+    _all("thaw", tags, redis_url, namespace, as_json=as_json)
