@@ -111,10 +111,8 @@ def _copies(server: ServerFacts) -> Iterator[Finding]:
     followers, needed = server.number("connected_slaves"), int(server.config.get("min-replicas-to-write", 0))
     good = server.info.get("min_slaves_good_slaves")
     if good is not None and int(good) < max(needed, 1):
-        said = f"it takes no writes: {good} of its replicas follow closely, it asks for {needed or 'some'}"
-        yield Finding(
-            "copies", "fail", server.name, said, "bring its replicas back, or set `min-replicas-to-write 0`"
-        )
+        said = f"it takes no writes: {good} of its copies follow closely, it asks for {needed or 'some'}"
+        yield Finding("copies", "fail", server.name, said, "bring its copies back, or set `min-replicas-to-write 0`")
     elif good is None and followers:
         said = "it acknowledges writes that no copy has: a failover may forget them"
         yield Finding(
@@ -122,7 +120,10 @@ def _copies(server: ServerFacts) -> Iterator[Finding]:
         )
     else:
         yield Finding(
-            "copies", "ok", server.name, f"{followers} replicas" if followers else "no replica, and none asked for"
+            "copies",
+            "ok",
+            server.name,
+            f"{followers} servers follow it" if followers else "no server follows it, and none is asked for",
         )
 
 

@@ -49,7 +49,7 @@ class _Lazy(click.Group):
         return command
 
 
-@click.group(cls=_Lazy)
+@click.group(cls=_Lazy, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name="fleet")
 @click.option("--no-color", is_flag=True, help="no colours; the variable NO_COLOR says the same")
 def fleet(*, no_color: bool) -> None:
