@@ -194,4 +194,4 @@ def remove(name: str, redis_url: str | None, namespace: str | None, *, as_json: 
     if not on_redis(redis_url, namespace, ask):
         click.echo(f"fleet: no pool {pool} is configured", err=True)
         raise click.exceptions.Exit(1)
-    tell(f"removed {pool}", {"pool": pool, "outcome": word}, as_json=as_json)
+    tell(f"removed {pool}", {"pool": pool, "outcome": "removed"}, as_json=as_json)

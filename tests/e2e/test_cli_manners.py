@@ -18,6 +18,7 @@ from scheduler.cli import bench
 from scheduler.cli.main import fleet as command
 from scheduler.dev.server import ServerChoice
 from tests.e2e.conftest import FLEET, Run, environ, free_ports_in_a_row, register
+from tests.sharded import Shards
 
 # These run until they are stopped, or print a script: there is nothing to put into JSON.
 NO_JSON = {"serve", "dev", "node run", "completion"}
@@ -54,8 +55,8 @@ def test_short_answers_are_json_on_demand(fleet: Run, client: redis.Redis) -> No
     assert client.ping()
 
 
-def test_colours_are_for_terminals_that_want_them(fleet: Run, client: redis.Redis) -> None:
-    register(client, "n1", "gpu")
+def test_colours_are_for_terminals_that_want_them(fleet: Run, shards: Shards) -> None:
+    register(shards, "n1", "gpu")
     forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     assert COLOUR.search(fleet("doctor", **forced).stdout)
     assert not COLOUR.search(fleet("doctor", **forced, NO_COLOR="1").stdout)

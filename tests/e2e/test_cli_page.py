@@ -9,10 +9,12 @@ from pathlib import Path
 import click
 import httpx
 import pytest
-import redis
 
 from scheduler.cli.main import fleet as command
 from tests.e2e.conftest import FLEET, environ, fcall
+from tests.sharded import Shards
+
+pytestmark = pytest.mark.one_shard("prints what a fleet of one shard says")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$\n(?:\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -40,17 +42,17 @@ def lacking(told: list[str], said: str) -> Iterator[str]:
             return
 
 
-def start_nodes(client: redis.Redis) -> None:
+def start_nodes(shards: Shards) -> None:
     """The two of the page."""
     for node, slots, offers in (("gpu-1", 4, "gpu llm:qwen3-8b"), ("speech-1", 8, "asr:zh tts:en")):
         endpoint = "http://10.0.0.5:9000"
         fields = ("endpoint", endpoint, "slots", slots, "capabilities", offers, "ttl_ms", 600_000)
-        assert fcall(client, "node_register", node, *fields)[0] == "registered"
+        assert fcall(shards, "node_register", node, *fields)[0] == "registered"
 
 
 @pytest.mark.timeout(180)
 def test_each_example_prints_what_the_page_says(
-    client: redis.Redis, redis_url: str, http: httpx.Client, tmp_path: Path
+    shards: Shards, redis_url: str, http: httpx.Client, tmp_path: Path
 ) -> None:
     (tmp_path / "pools.toml").write_text(next(block for kind, block, _ in _BLOCKS if kind == "toml"), "utf-8")
     assert len(WITH_OUTPUT) > 12
@@ -72,7 +74,7 @@ def test_each_example_prints_what_the_page_says(
             said += done.stdout.replace(str(http.base_url), "http://127.0.0.1:8080")
         assert list(lacking(told, said)) == [], (examples, said)
         if examples == [".venv/bin/fleet init"]:
-            start_nodes(client)
+            start_nodes(shards)
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -14,6 +14,9 @@ from scheduler.store.health import PROBES
 from scheduler.store.library import read_library
 from tests.conftest import divide
 from tests.e2e.conftest import FLEET, P, Replicas, Run, environ, fcall, free_ports_in_a_row, register
+from tests.sharded import Shards
+
+pytestmark = pytest.mark.one_shard("changes the keys of one shard by hand")
 
 Finding = dict[str, str]
 
@@ -52,7 +55,7 @@ def examined(fresh_server: Callable[..., EmbeddedServer]) -> Callable[..., tuple
 
 def test_a_sound_fleet_is_all_ok(examined: Callable[..., tuple[list[Finding], redis.Redis]]) -> None:
     def prepare(client: redis.Redis) -> None:
-        register(client, "n1", "a")
+        register(Shards(client), "n1", "a")
         client.acl_setuser("default", enabled=True, keys=["*"], commands=["+@all"], passwords=[])
 
     found, _ = examined("--appendonly", "yes", "--maxmemory", "100mb", prepare=prepare)
@@ -89,8 +92,8 @@ def test_what_a_user_may_not_do_is_told(examined: Callable[..., tuple[list[Findi
 
 def late(client: redis.Redis) -> None:
     """A node that went long ago with a job, one in quarantine, a job that waits, and nobody who reaps."""
-    register(client, "n1", "a")
-    register(client, "n2", "a", ttl_ms=100)
+    register(Shards(client), "n1", "a")
+    register(Shards(client), "n2", "a", ttl_ms=100)
     now = int(fcall_clock(client))
     client.hset(f"{P}:node:n1", "quarantined_until_ms", now + 60_000)
     client.zadd(f"{P}:quarantined", {"n1": now + 60_000})
@@ -116,14 +119,14 @@ def test_what_is_overdue_waits_or_is_set_aside_is_counted(
     assert "fleet1_reap 1 'fleet:{0}'" in said["reaping"]["fix"]
     assert said["nodes"]["said"] == "of 2 nodes 0 are lost and 1 quarantined"
     assert said["waiting"]["said"].startswith("1 jobs wait, the oldest for ")
-    fcall(client, "shard_freeze", "freeze")
+    fcall(Shards(client), "shard_freeze", "freeze")
 
 
 def test_a_clock_that_stands_still_and_one_that_stepped_back(
     examined: Callable[..., tuple[list[Finding], redis.Redis]],
 ) -> None:
     def prepare(client: redis.Redis, seen_ms: int) -> None:
-        register(client, "n1", "a")
+        register(Shards(client), "n1", "a")
         client.hincrby(P, "clock_seen_at_ms", seen_ms)
 
     for seen_ms, said in ((-60_000, "it stands still"), (60_000, "the server's clock stepped back")):
@@ -137,7 +140,7 @@ def test_shards_that_do_not_agree_and_frozen_ones(
 ) -> None:
     def prepare(client: redis.Redis) -> None:
         first, second, third = divide(client, 3)
-        fcall(client, "pool_put", "gold", '{"selector":{"all":true}}')
+        fcall(Shards(client), "pool_put", "gold", '{"selector":{"all":true}}')
         client.hset(f"fleet:{{{second}}}", "tags", f"{first} {second}")
         client.execute_command("FCALL", "fleet1_shard_freeze", 1, f"fleet:{{{third}}}", "freeze")
 
@@ -152,7 +155,7 @@ def test_shards_that_do_not_agree_and_frozen_ones(
 
 
 def test_people_read_lines_with_the_fix_beneath(fleet: Run, client: redis.Redis) -> None:
-    register(client, "n1", "a")
+    register(Shards(client), "n1", "a")
     lines = fleet("doctor").stdout.splitlines()
     assert lines[-1].endswith(" warnings, 0 failures")
     memory = next(number for number, line in enumerate(lines) if line.startswith("warn memory"))
@@ -162,7 +165,7 @@ def test_people_read_lines_with_the_fix_beneath(fleet: Run, client: redis.Redis)
 def test_a_replica_that_is_ready_and_one_that_does_not_answer(
     fleet: Run, client: redis.Redis, replicas: Replicas
 ) -> None:
-    register(client, "n1", "a")
+    register(Shards(client), "n1", "a")
     (url,) = replicas(1)
     nobody = f"http://127.0.0.1:{free_ports_in_a_row(1)}"
     found = json.loads(fleet("doctor", "--json", "--url", url).stdout)["findings"]

@@ -11,18 +11,21 @@ from scheduler.cli.mirror import differences
 from scheduler.domain.ids import NodeId
 from scheduler.http.answers import MirroredNode
 from scheduler.store.truths import NodeTruth
-from tests.conftest import divide, routed
+from tests.conftest import divide, looking
 from tests.e2e.conftest import P, Replicas, Run, fcall, free_ports_in_a_row, place, register, wait_until
+from tests.sharded import Shards
+
+pytestmark = pytest.mark.one_shard("changes the keys of one shard by hand")
 
 
 def settled(http: httpx.Client, nodes: int) -> Callable[[], bool]:
     return lambda: len(http.get("/v1/mirror").json()["nodes"]) == nodes
 
 
-def test_at_rest_nothing_differs(fleet: Run, client: redis.Redis, http: httpx.Client) -> None:
+def test_at_rest_nothing_differs(fleet: Run, shards: Shards, http: httpx.Client) -> None:
     for number in range(5):
-        register(client, f"n{number}", "asr:zh gpu", slots=4)
-    fcall(client, "node_mark", "n1", "cordon")
+        register(shards, f"n{number}", "asr:zh gpu", slots=4)
+    fcall(shards, "node_mark", "n1", "cordon")
     wait_until(settled(http, 5), "the replica knows the nodes")
     assert place(http, "gpu").status_code == 201
     url = str(http.base_url)
@@ -31,10 +34,12 @@ def test_at_rest_nothing_differs(fleet: Run, client: redis.Redis, http: httpx.Cl
     assert fleet("mirror", "diff", "--url", url).stdout.startswith("5 nodes, no difference; ")
 
 
-def test_what_a_replica_cannot_have_heard_of_is_told(fleet: Run, client: redis.Redis, http: httpx.Client) -> None:
+def test_what_a_replica_cannot_have_heard_of_is_told(
+    fleet: Run, client: redis.Redis, shards: Shards, http: httpx.Client
+) -> None:
     """No function makes such changes: these are made behind the versions by which mirrors follow."""
     for number in range(4):
-        register(client, f"n{number}", "gpu", slots=8)
+        register(shards, f"n{number}", "gpu", slots=8)
     wait_until(settled(http, 4), "the replica knows the nodes")
     client.hset(f"{P}:node:n0", mapping={"state": "cordoned", "slots": 9, "structure": 10**6})
     client.hset(f"{P}:node:n1", mapping={"capabilities": "asr:zh", "pools": "gold"})
@@ -62,15 +67,10 @@ def test_what_a_replica_cannot_have_heard_of_is_told(fleet: Run, client: redis.R
 
 
 def test_pages_and_shards_come_together(fleet: Run, client: redis.Redis, replicas: Replicas) -> None:
-    tags = divide(client, 3)
-    everywhere = routed(client)
-    placed = 0
-    for number in range(450):
-        node = f"n{number:03}"
-        (_, key) = fcall(client, "shard_find", node)
-        words = (node, "endpoint", "x", "slots", 1, "capabilities", "gpu", "ttl_ms", 60_000)
-        everywhere.execute_command("FCALL", "fleet1_node_register", 1, key, *words)  # type: ignore[no-untyped-call]
-        placed += 1
+    tags, placed = divide(client, 3), 450
+    with looking(client) as shards:
+        for number in range(placed):
+            register(shards, f"n{number:03}", "gpu", slots=1)
     with httpx.Client(base_url=replicas(1)[0]) as http:
         wait_until(lambda: len(http.get("/v1/mirror?limit=1000").json()["nodes"]) == placed, "all are known")
         page = http.get("/v1/mirror?limit=3&after=n100").json()

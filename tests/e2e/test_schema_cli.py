@@ -12,14 +12,17 @@ import redis
 from scheduler.dev.server import EmbeddedServer
 from scheduler.store.schema import KEYS
 from tests.e2e.conftest import Run, fcall, place, register
+from tests.sharded import Shards
+
+pytestmark = pytest.mark.one_shard("names the keys of one shard")
 
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not on PATH")
 def test_each_example_exists_and_its_line_shows_it(
-    fleet: Run, client: redis.Redis, http: httpx.Client, server: EmbeddedServer
+    fleet: Run, client: redis.Redis, shards: Shards, http: httpx.Client, server: EmbeddedServer
 ) -> None:
-    register(client, "n1", "asr:zh gpu", slots=1)
-    fcall(client, "pool_put", "gold", '{"selector":{"all":true}}')
+    register(shards, "n1", "asr:zh gpu", slots=1)
+    fcall(shards, "pool_put", "gold", '{"selector":{"all":true}}')
     assert place(http, "gpu", session="a:b", affinity="sticky", deliver="inbox").status_code == 201
     assert place(http, "gpu", wait_ms=60_000).status_code == 202
     told = json.loads(fleet("schema", "--json").stdout)
@@ -40,8 +43,8 @@ def test_each_example_exists_and_its_line_shows_it(
     assert absent["redis_cli"] == "redis-cli ZRANGE 'fleet:{0}:moved' 0 9 WITHSCORES"
 
 
-def test_people_see_what_there_is_and_what_not(fleet: Run, client: redis.Redis) -> None:
-    register(client, "n1", "gpu")
+def test_people_see_what_there_is_and_what_not(fleet: Run, shards: Shards) -> None:
+    register(shards, "n1", "gpu")
     lines = [line.strip() for line in fleet("schema").stdout.splitlines()]
     assert lines[0] == "P is fleet:{0}"
     assert "redis-cli HGETALL 'fleet:{0}:node:n1'" in lines

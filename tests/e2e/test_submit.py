@@ -6,17 +6,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.http.wire import JobBody
-from tests.e2e.conftest import FLEET, P, Run, environ, fcall, free_ports_in_a_row, register
+from tests.e2e.conftest import FLEET, Run, environ, fcall, free_ports_in_a_row, register
+from tests.sharded import Shards
 
 
 def test_a_placed_job_is_told_in_words_and_in_json(
-    fleet: Run, client: redis.Redis, http: httpx.Client, tmp_path: Path
+    fleet: Run, shards: Shards, http: httpx.Client, tmp_path: Path
 ) -> None:
-    register(client, "n1", "gpu asr:zh")
+    register(shards, "n1", "gpu asr:zh")
     url = ("--url", str(http.base_url))
     said = fleet("submit", *url, "--requires", "gpu asr:zh", "--id", "a").stdout
     job = http.get("/v1/jobs/default:a").json()["job"]
@@ -26,16 +26,16 @@ def test_a_placed_job_is_told_in_words_and_in_json(
     options = "--requires gpu --priority 0 --session s --affinity sticky --max-attempts 1 --timeout-ms 6000 --json"
     options += f" --payload @{file} --ack-ms 5000 --retry-failed"
     told = json.loads(fleet("submit", *url, *options.split()).stdout)
-    record = client.hgetall(f"{P}:job:{told['job']['id']}")
+    record = shards.redis.hgetall(shards.job(told["job"]["id"]))
     assert isinstance(record, dict)
     assert json.loads(record[b"payload"]) == {"text": "hello"}
     assert [int(record[name]) for name in (b"priority", b"max_attempts", b"timeout_ms")] == [0, 1, 6000]
 
 
 def test_a_refusal_is_status_1_with_the_reasons_and_a_bad_request_2(
-    fleet: Run, client: redis.Redis, http: httpx.Client
+    fleet: Run, shards: Shards, http: httpx.Client
 ) -> None:
-    register(client, "n1", "gpu", slots=1)
+    register(shards, "n1", "gpu", slots=1)
     url = ("--url", str(http.base_url))
     fleet("submit", *url, "--requires", "gpu")
     done = fleet("submit", *url, "--requires", "gpu", status=1)
@@ -52,15 +52,15 @@ def test_a_refusal_is_status_1_with_the_reasons_and_a_bad_request_2(
 
 @pytest.mark.parametrize(("outcome", "status"), [("succeeded", 0), ("failed", 1)])
 def test_waiting_follows_the_job_to_its_end(
-    client: redis.Redis, redis_url: str, http: httpx.Client, outcome: str, status: int
+    shards: Shards, redis_url: str, http: httpx.Client, outcome: str, status: int
 ) -> None:
-    register(client, "n1", "gpu")
+    register(shards, "n1", "gpu")
     argv = [str(FLEET), "submit", "--url", str(http.base_url), "--requires", "gpu", "--wait"]
     with subprocess.Popen(argv, env=environ(redis_url), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         job, state, *_, fence = process.stdout.readline().split()
         assert state == "claimed"
-        fcall(client, "job_finish", job, fence, outcome, "done")
+        fcall(shards, "job_finish", job, fence, outcome, "done")
         last, _ = process.communicate(timeout=20)
     assert (process.returncode, last.split()[0], last.split()[-1]) == (status, outcome, "done")
 

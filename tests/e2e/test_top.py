@@ -14,17 +14,20 @@ import pytest
 import redis
 
 from tests.e2e.conftest import FLEET, P, Run, environ, fcall, place, register
+from tests.sharded import Shards
+
+pytestmark = pytest.mark.one_shard("counts what one shard has")
 
 
 @pytest.fixture
-def at_work(client: redis.Redis, http: httpx.Client) -> None:
-    register(client, "n1", "gpu", slots=4)
-    register(client, "n2", "asr:zh", slots=2)
-    fcall(client, "pool_put", "gold", '{"selector":{"all":true}}')
+def at_work(shards: Shards, http: httpx.Client) -> None:
+    register(shards, "n1", "gpu", slots=4)
+    register(shards, "n2", "asr:zh", slots=2)
+    fcall(shards, "pool_put", "gold", '{"selector":{"all":true}}')
     for _ in range(3):
-        assert place(http, "gpu").status_code == 201
-    assert place(http, "asr:zh").status_code == 201
-    assert place(http, "gpu").status_code == 201
+        assert place(http, "gpu", ack_ms=600_000).status_code == 201
+    assert place(http, "asr:zh", ack_ms=600_000).status_code == 201
+    assert place(http, "gpu", ack_ms=600_000).status_code == 201
     assert place(http, "gpu", wait_ms=60_000).status_code == 202
 
 
@@ -54,8 +57,8 @@ def test_without_a_terminal_each_look_is_a_line(fleet: Run) -> None:
     assert [look["used"] for look in looks] == [5, 5]
 
 
-def test_what_happens_between_looks_is_a_rate(client: redis.Redis, redis_url: str) -> None:
-    register(client, "n1", "gpu")
+def test_what_happens_between_looks_is_a_rate(client: redis.Redis, shards: Shards, redis_url: str) -> None:
+    register(shards, "n1", "gpu")
     argv = [str(FLEET), "top", "--count", "2", "--interval", "2", "--json"]
     with subprocess.Popen(argv, env=environ(redis_url), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
