@@ -227,14 +227,14 @@ def _clock(shard: ShardFacts, at: str) -> Finding:
 
 def of_user(user: UserFacts) -> Iterator[Finding]:
     """Findings of the user of our connection."""
-    name = user.name or "that may not ask for its name"
+    name = f"the user {user.name}" if user.name else "this user"
     if user.refused:
-        said = f"the user {name} may not {', '.join(user.refused)}"
+        said = f"{name} may not {', '.join(user.refused)}"
         yield Finding(
             "user", "warn", "Redis", said, "right for an inspector or a node; replicas need deploy/acl/users.acl"
         )
     else:
-        yield Finding("user", "ok", "Redis", f"the user {name} may do all that a replica does")
+        yield Finding("user", "ok", "Redis", f"{name} may do all that a replica does")
     if user.open:
         said = "anybody who reaches the server may do everything: the user default needs no password"
         yield Finding("access", "warn", "Redis", said, "load deploy/acl/users.acl; docs/access.md says how")

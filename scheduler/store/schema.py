@@ -102,8 +102,9 @@ KEYS = (
     ),
     KeyRow(
         "P:hold:<token>",
-        "hash",
-        "a slot that is held for a moment, for a job of another shard; the token stands among the leases",
+        "string",
+        "the node of a slot that is held for a moment, for a job of another shard; the token stands among the "
+        "leases. Empty for a minute once it is over",
     ),
     KeyRow("P:mover", "string", "the replica that looks for slots elsewhere for what waits here, for 300 ms"),
     KeyRow("P:leases", "zset", "every lease that reaping may end, by deadline"),

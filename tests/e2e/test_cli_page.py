@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from scheduler.cli.main import fleet as command
+from scheduler.dev.server import EmbeddedServer
+from tests.conftest import Topology
 from tests.e2e.conftest import FLEET, environ, fcall
 from tests.sharded import Shards
 
@@ -52,8 +54,10 @@ def start_nodes(shards: Shards) -> None:
 
 @pytest.mark.timeout(180)
 def test_each_example_prints_what_the_page_says(
-    shards: Shards, redis_url: str, http: httpx.Client, tmp_path: Path
+    topology: Topology, shards: Shards, redis_url: str, http: httpx.Client, tmp_path: Path
 ) -> None:
+    if not isinstance(topology, EmbeddedServer):
+        pytest.skip("the page tells of one server")
     (tmp_path / "pools.toml").write_text(next(block for kind, block, _ in _BLOCKS if kind == "toml"), "utf-8")
     assert len(WITH_OUTPUT) > 12
     for examples, told in WITH_OUTPUT:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,8 @@ from tests.e2e.conftest import FLEET, P, Replicas, Run, environ, fcall, free_por
 from tests.sharded import Shards
 
 pytestmark = pytest.mark.one_shard("changes the keys of one shard by hand")
+
+USERS = Path(__file__).parents[2] / "deploy" / "acl" / "users.acl"
 
 Finding = dict[str, str]
 
@@ -88,6 +93,32 @@ def test_what_a_user_may_not_do_is_told(examined: Callable[..., tuple[list[Findi
     found, _ = examined(prepare=prepare)
     user = next(finding for finding in found if finding["check"] == "user")
     assert (user["level"], user["said"]) == ("warn", "the user default may not configure pools")
+
+
+def test_the_user_of_replicas_may_run_the_commands_that_look(fresh_server: Callable[..., EmbeddedServer]) -> None:
+    server = fresh_server()
+    rules = next(line for line in USERS.read_text("utf-8").splitlines() if line.startswith("user scheduler "))
+    words = [word for word in shlex.split(rules)[2:] if not word.startswith("#")]
+    # what stands in parentheses is one rule
+    grouped = re.findall(r"\([^)]*\)|\S+", " ".join(words))
+    with redis.Redis(port=server.port) as client:
+        client.function_load(read_library().code)
+        register(Shards(client), "n1", "a")
+        client.execute_command("ACL", "SETUSER", "scheduler", *grouped, ">secret")
+    url = f"redis://scheduler:secret@127.0.0.1:{server.port}"
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        argv = [str(FLEET), *words]
+        done = subprocess.run(argv, env=environ(url), capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done
+
+    user = next(f for f in json.loads(run("doctor", "--json").stdout)["findings"] if f["check"] == "user")
+    assert (user["level"], user["said"]) == ("ok", "this user may do all that a replica does")
+    assert json.loads(run("top", "--once", "--json").stdout)["nodes"] == 1
+    schema = run("schema", "--json")
+    assert "may not list keys" in schema.stderr
+    assert all(line["example"] is None for line in json.loads(schema.stdout)["keys"])
 
 
 def late(client: redis.Redis) -> None:
