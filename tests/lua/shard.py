@@ -23,7 +23,10 @@ class Shard:
 
     def call(self, name: str, *args: str | bytes | float, key: str | None = None) -> Reply:
         """FCALL as redis-cli would; an error reply raises redis.ResponseError. Answers to claims come unpacked."""
-        answer = cast("Reply", self.client.execute_command("FCALL", f"fleet1_{name}", 1, key or self.key, *args))
+        answer = cast(
+            "Reply",
+            self.client.execute_command("FCALL", f"fleet1_{name}", 1, self.key if key is None else key, *args),
+        )
         return [answer[0], *msgpack.unpackb(answer[1], raw=True)] if name == "job_claim" else answer
 
     def register(self, node: str = "n1", capabilities: str = "asr:zh", slots: int = 2, **fields: object) -> str:

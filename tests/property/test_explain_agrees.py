@@ -47,7 +47,7 @@ def seeded(client: redis.Redis, count: int, world: World) -> list[Shard]:
         become(shards[home_tag(tags, name)], name, node, "")
     for shard in shards.values():
         for _ in range(100):
-            if shard.call("reap")[1:] == [0, 0, 0] and not shard.field("", "paused_ms"):
+            if shard.call("reap")[1:] == [0, 0, 0] and shard.meta("paused_ms") == "0":
                 break
             # reaping may have paused, for half of the nodes lapsed at once
             shard.advance(31_000)
