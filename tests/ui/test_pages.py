@@ -61,8 +61,11 @@ async def test_the_overview_counts_the_fleet_and_what_this_replica_did(speak: Sp
     page = (await speak.client.get("/")).text
     assert "No node has registered yet" in page
     await speak.register("n1", slots=2)
-    for _ in range(3):
+    for _ in range(2):
         await speak("POST", "/v1/jobs", JOB)
+    # reasons are counted in the snapshot
+    await speak.followed()
+    assert (await speak("POST", "/v1/jobs", JOB)).status == 503
     await speak.register("n2", slots=1, capabilities=("tts:en",))
     await speak("POST", "/v1/nodes/n2/cordon")
     await speak.followed()
