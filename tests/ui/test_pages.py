@@ -118,7 +118,7 @@ async def test_pages_are_bounded_and_say_what_to_do_while_redis_is_down(
         assert "redis-cli ping" in page.text
 
 
-@pytest.mark.one_shard
+@pytest.mark.one_shard("it divides the fleet itself")
 async def test_a_divided_fleet_is_shown_as_one(topology: Topology, client: redis.Redis) -> None:
     tags = divide(client, 4)
     async with running(Settings(redis_url=topology.url)) as (app, plain):
