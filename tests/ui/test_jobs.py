@@ -3,6 +3,7 @@
 import re
 
 import httpx
+import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import fcall, register
@@ -12,6 +13,7 @@ from tests.ui.conftest import Opened
 JOB = {"requires": ["asr:zh"], "wait_ms": 60_000}
 
 
+@pytest.mark.one_shard("a job that waits moves to where a slot is, which is told otherwise")
 def test_a_job_is_followed_from_the_queue_to_its_end(opened: Opened, replica: str, shards: Shards) -> None:
     register(shards, "n1", "asr:zh", slots=1)
     with httpx.Client(base_url=replica) as http:
