@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "images"
 DESK, PHONE = {"width": 1200, "height": 760}, {"width": 390, "height": 760}
 COLOURS = 64
 # Long enough for a line to be seen in the charts.
-WARM_S = 45
+WARM_S = 30
 POOLS = {
     "default": {"selector": {"all": True}},
     "zone-a": {"selector": {"labels": {"zone": "a"}}, "fallback": ["default"], "strategy": "pack", "priority": 5},
@@ -33,9 +33,9 @@ NEVER = {"requires": ["asr:zh", "tts:fr"]}
 
 def prepare(http: httpx.Client) -> None:
     """Pools with fallbacks, a node in each state, and jobs that wait for one that is away."""
+    nodes = [node["id"] for node in http.get("/v1/nodes").raise_for_status().json()["nodes"]]
     for name, pool in POOLS.items():
         http.put(f"/v1/pools/{name}", json=pool).raise_for_status()
-    nodes = [node["id"] for node in http.get("/v1/nodes").raise_for_status().json()["nodes"]]
     http.post(f"/v1/nodes/{nodes[1]}/cordon").raise_for_status()
     http.post(f"/v1/nodes/{nodes[-1]}/drain", json={"drain_ms": 600_000}).raise_for_status()
     special = {"endpoint": "http://special:9000", "slots": 2, "capabilities": ["asr:zh", "studio"], "ttl_ms": 600_000}

@@ -2,7 +2,6 @@
 
 import httpx
 import pytest
-import redis
 
 from tests.e2e.conftest import fcall, register
 from tests.sharded import Shards
@@ -30,17 +29,17 @@ _STATUS = {"/ui/explain?requires=-": 422, "/ui/nodes/nobody": 404}
 
 
 @pytest.fixture
-def fleet(client: redis.Redis, replica: str) -> None:
+def fleet(shards: Shards, replica: str) -> None:
     """Something of everything: states, loads, labels, pools with fallbacks, jobs that run, wait and have ended."""
     every = " ".join(f"nmt:{a}{b}>en" for a in "abcdefghij" for b in "klmnopqrst")
-    register(Shards(client), LONG, f"asr:zh gpu llm:qwen3-8b {every}", slots=1)
-    register(Shards(client), "n2", "asr:zh tts:en")
-    register(Shards(client), "n3", "tts:en")
-    fcall(Shards(client), "node_mark", "n2", "cordon")
-    fcall(Shards(client), "node_mark", "n3", "drain")
-    fcall(Shards(client), "pool_put", "default", '{"selector": {"all": true}}')
+    register(shards, LONG, f"asr:zh gpu llm:qwen3-8b {every}", slots=1)
+    register(shards, "n2", "asr:zh tts:en")
+    register(shards, "n3", "tts:en")
+    fcall(shards, "node_mark", "n2", "cordon")
+    fcall(shards, "node_mark", "n3", "drain")
+    fcall(shards, "pool_put", "default", '{"selector": {"all": true}}')
     fcall(
-        Shards(client),
+        shards,
         "pool_put",
         "gold",
         '{"selector": {"labels": {"tier": "gold"}}, "fallback": ["default"], "tenants": ["acme"]}',

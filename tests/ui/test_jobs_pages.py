@@ -5,12 +5,12 @@ import re
 import shlex
 
 import pytest
-import redis
 
 from scheduler.domain.ids import JobId
 from scheduler.domain.job import JobState
 from scheduler.domain.views import JobView
 from tests.integration.http.conftest import Speaker
+from tests.sharded import Shards
 
 ATTACK = "</pre><script>alert(1)</script>"
 JOB = {"requires": ["asr:zh"]}
@@ -21,6 +21,7 @@ def text(page: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page)))
 
 
+@pytest.mark.one_shard("jobs of one demand wait in a queue of each shard")
 async def test_jobs_that_wait_that_run_and_that_ended_are_told_apart(speak: Speaker) -> None:
     await speak.register("n1", slots=1)
     done = (await speak("POST", "/v1/jobs", JOB)).body["job"]
@@ -43,7 +44,8 @@ async def test_jobs_that_wait_that_run_and_that_ended_are_told_apart(speak: Spea
     assert "acme:w0" not in (await speak.client.get("/ui/jobs?tenant=default")).text
 
 
-async def test_one_job_tells_its_story_and_stands_still_once_it_has_ended(speak: Speaker) -> None:
+@pytest.mark.one_shard("a job that waits moves to where a slot is")
+async def test_one_job_tells_its_story_and_stands_still_once_it_has_ended(speak: Speaker, shards: Shards) -> None:
     await speak("POST", "/v1/jobs", JOB | {"id": "j"})
     await speak.register("n1", slots=1)
     assert (await speak("POST", "/v1/jobs", JOB | {"id": "j1"})).status == 201
@@ -64,7 +66,7 @@ async def test_one_job_tells_its_story_and_stands_still_once_it_has_ended(speak:
     story = text((await speak.client.get("/ui/jobs/default:j2")).text)
     story = story[story.index("Its story") :]
     assert story.index("created") < story.index("job waiting") < story.index("job placed")
-    assert "redis-cli HGETALL 'fleet:{0}:job:default:j2'" in story
+    assert f"redis-cli HGETALL '{shards.job('default:j2')}'" in story
 
 
 @pytest.mark.parametrize(
@@ -75,9 +77,10 @@ async def test_a_job_that_does_not_exist_is_a_page_with_its_status(speak: Speake
     assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
 
 
-async def test_the_story_of_a_job_ends_soon_after_its_end(speak: Speaker, client: redis.Redis) -> None:
+@pytest.mark.one_shard("it writes events that are older than the division")
+async def test_the_story_of_a_job_ends_soon_after_its_end(speak: Speaker, shards: Shards) -> None:
     for at in (1_000, 2_000, 9_000_000):
-        client.xadd("fleet:{0}:events", {"kind": "job_retried", "job": "j"}, id=f"{at}-0")
+        shards.redis.xadd(f"{shards.of_job('j')}:events", {"kind": "job_retried", "job": "j"}, id=f"{at}-0")
     stories = speak.app.state.engine.parts.stories
 
     def view(ended_at_ms: int | None) -> JobView:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 
 import pytest
-import redis
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import fcall, register, wait_until
@@ -26,24 +25,18 @@ _LONG = """() => new Promise((done) => setTimeout(() => {
 }))"""
 
 
-def thousand(client: redis.Redis) -> None:
+def thousand(shards: Shards) -> None:
     fields = ("slots", 4, "capabilities", "asr:zh tts:en gpu llm:qwen3-8b nmt.any:zh nmt.any:en", "ttl_ms", 600_000)
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(1_000):
-            node = f"node-{number:04}"
-            pipe.execute_command(
-                "FCALL", "fleet1_node_register", 1, "fleet:{0}", node, "endpoint", f"http://{node}", *fields
-            )
-        pipe.execute()
+    for number in range(1_000):
+        node = f"node-{number:04}"
+        shards.fcall("node_register", node, "endpoint", f"http://{node}", *fields)
 
 
-def shake(client: redis.Redis, turn: int) -> None:
+def shake(shards: Shards, turn: int) -> None:
     """Change the load of two hundred nodes, and mark some."""
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(200):
-            pipe.hset(f"fleet:{{0}}:node:node-{number:04}", "cpu", (number * 7 + turn * 13) % 100)
-        pipe.execute()
-    fcall(Shards(client), "node_mark", f"node-{turn:04}", "cordon")
+    for number in range(200):
+        shards.redis.hset(shards.node(f"node-{number:04}"), "cpu", str((number * 7 + turn * 13) % 100))
+    fcall(shards, "node_mark", f"node-{turn:04}", "cordon")
 
 
 def long_tasks(page: Page) -> list[float]:
@@ -51,12 +44,12 @@ def long_tasks(page: Page) -> list[float]:
     return found
 
 
-def live_for_a_while(opened: Opened, client: redis.Redis, path: str) -> float:
+def live_for_a_while(opened: Opened, shards: Shards, path: str) -> float:
     """Load the page, watch it change a few times and walk through it; answers its longest task in ms."""
     page = opened(path)
     page.evaluate(_WATCH)
     for turn in range(4):
-        shake(client, turn)
+        shake(shards, turn)
         seen = page.evaluate("window.turns")
         page.wait_for_function("(seen) => window.turns > seen", arg=seen)
     longest = max(long_tasks(page), default=0.0)
@@ -73,14 +66,14 @@ def live_for_a_while(opened: Opened, client: redis.Redis, path: str) -> float:
 
 @pytest.mark.timeout(240)
 def test_a_thousand_nodes_make_no_long_task(
-    opened: Opened, client: redis.Redis, record_property: Callable[[str, object], None]
+    opened: Opened, shards: Shards, record_property: Callable[[str, object], None]
 ) -> None:
-    thousand(client)
+    thousand(shards)
     longest: dict[str, float] = {}
     for path in ("/ui/nodes", "/ui/explain?requires=asr:zh", "/", "/ui/jobs", "/ui/pools"):
         # what is long each time is the page's doing; what is long once may be the machine's
         for _ in range(3):
-            took = live_for_a_while(opened, client, path)
+            took = live_for_a_while(opened, shards, path)
             longest[path] = min(took, longest.get(path, took))
             if longest[path] <= LONG_MS:
                 break
@@ -95,21 +88,21 @@ def test_a_long_task_would_be_noticed(opened: Opened) -> None:
     wait_until(lambda: max(long_tasks(page), default=0) > LONG_MS, "the observer tells of the task")
 
 
-def test_a_row_keeps_the_focus_while_rows_come_and_go_before_it(opened: Opened, client: redis.Redis) -> None:
-    register(Shards(client), "n5", "asr:zh")
+def test_a_row_keeps_the_focus_while_rows_come_and_go_before_it(opened: Opened, shards: Shards) -> None:
+    register(shards, "n5", "asr:zh")
     page = opened("/ui/nodes")
     page.get_by_role("link", name="n5").focus()
-    register(Shards(client), "n1", "asr:zh")
+    register(shards, "n1", "asr:zh")
     expect(page.get_by_role("link", name="n1")).to_be_visible(timeout=1_500)
     expect(page.get_by_role("link", name="n5")).to_be_focused()
     assert page.locator("tbody tr").all_inner_texts()[0].startswith("n1")
 
 
-def test_what_is_typed_into_the_search_stays_while_the_page_changes(opened: Opened, client: redis.Redis) -> None:
-    register(Shards(client), "alpha", "asr:zh")
+def test_what_is_typed_into_the_search_stays_while_the_page_changes(opened: Opened, shards: Shards) -> None:
+    register(shards, "alpha", "asr:zh")
     page = opened("/ui/nodes")
     page.get_by_label("Part of an id").fill("bet")
-    register(Shards(client), "beta", "asr:zh")
+    register(shards, "beta", "asr:zh")
     expect(page.get_by_role("link", name="beta")).to_be_visible(timeout=1_500)
     expect(page.get_by_label("Part of an id")).to_have_value("bet")
     page.keyboard.press("Enter")
@@ -120,20 +113,20 @@ def test_what_is_typed_into_the_search_stays_while_the_page_changes(opened: Open
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_node_is_drained_from_its_page_with_a_confirmation(
-    opened: Opened, client: redis.Redis, *, scripts: bool
+    opened: Opened, shards: Shards, *, scripts: bool
 ) -> None:
-    register(Shards(client), "n1", "asr:zh", slots=3)
+    register(shards, "n1", "asr:zh", slots=3)
     page = opened("/ui/nodes", java_script_enabled=scripts)
     page.get_by_role("link", name="n1").press("Enter")
     page.get_by_role("link", name="Drain").click()
     expect(page.get_by_role("heading", name="Drain node n1?")).to_be_visible()
-    assert client.hget("fleet:{0}:node:n1", "state") == b"ready"
+    assert shards.redis.hget(shards.node("n1"), "state") == b"ready"
     page.get_by_role("link", name="Back").click()
     page.get_by_role("link", name="Drain").click()
     page.get_by_label("Seconds to finish").fill("5")
     page.get_by_role("button", name="Drain n1").press("Enter")
     expect(page.get_by_role("status")).to_have_text("Done: the node is draining now.")
-    assert client.hget("fleet:{0}:node:n1", "state") == b"draining"
+    assert shards.redis.hget(shards.node("n1"), "state") == b"draining"
     page.get_by_role("link", name="Uncordon").click()
     page.get_by_role("button", name="Uncordon n1").click()
     expect(page.get_by_role("status")).to_contain_text("ready")

@@ -4,9 +4,9 @@ import re
 import shlex
 
 import pytest
-import redis
 
 from tests.integration.http.conftest import Speaker
+from tests.sharded import Shards
 
 ATTACK = '"><script>alert(1)</script>'
 
@@ -21,12 +21,10 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line.replace("&#39;", "'").replace("&gt;", ">")) for line in found]
 
 
-async def many(client: redis.Redis, count: int) -> None:
+def many(shards: Shards, count: int) -> None:
     fields = ("endpoint", "http://n", "slots", 2, "capabilities", "asr:zh", "ttl_ms", 60_000)
-    with client.pipeline(transaction=False) as pipe:
-        for number in range(count):
-            pipe.execute_command("FCALL", "fleet1_node_register", 1, "fleet:{0}", f"n{number:04}", *fields)
-        pipe.execute()
+    for number in range(count):
+        shards.fcall("node_register", f"n{number:04}", *fields)
 
 
 async def test_nodes_are_found_by_id_pool_capability_and_state(speak: Speaker) -> None:
@@ -59,8 +57,8 @@ async def test_nodes_are_found_by_id_pool_capability_and_state(speak: Speaker) -
         assert (page.status_code, field in page.text) == (422, True)
 
 
-async def test_many_nodes_come_a_hundred_at_a_time(speak: Speaker, client: redis.Redis) -> None:
-    await many(client, 250)
+async def test_many_nodes_come_a_hundred_at_a_time(speak: Speaker, shards: Shards) -> None:
+    many(shards, 250)
     await speak.followed()
     first = (await speak.client.get("/ui/nodes")).text
     assert (len(rows(first)), rows(first)[0]) == (100, "n0000")
@@ -73,7 +71,7 @@ async def test_many_nodes_come_a_hundred_at_a_time(speak: Speaker, client: redis
 
 
 async def test_a_node_shows_its_leases_its_events_and_the_lines_that_show_the_same(
-    speak: Speaker, client: redis.Redis
+    speak: Speaker, shards: Shards
 ) -> None:
     await speak.register("n1", slots=2)
     job = (await speak("POST", "/v1/jobs", {"requires": ["asr:zh"]})).body["job"]["id"]
@@ -86,16 +84,18 @@ async def test_a_node_shows_its_leases_its_events_and_the_lines_that_show_the_sa
         assert f"<b>{kind}</b>" in page
     told = ""
     for line in commands(page):
-        told += str(client.execute_command(*line[1:]))
+        told += str(shards.redis.execute_command(*line[1:]))
     assert "cordoned" in told
     assert job in told
 
 
-async def test_what_a_node_says_of_itself_is_shown_and_never_run(speak: Speaker, client: redis.Redis) -> None:
+async def test_what_a_node_says_of_itself_is_shown_and_never_run(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1", capabilities=("nmt:zh>en",))
     # no door lets this in; a page must not rely on doors
-    client.hset("fleet:{0}:node:n1", mapping={"endpoint": ATTACK, "labels": f"zone={ATTACK}", "pools": ATTACK})
-    client.xadd("fleet:{0}:events", {"kind": ATTACK, "node": "n1", "job": ATTACK, "reason": ATTACK})
+    shards.redis.hset(shards.node("n1"), mapping={"endpoint": ATTACK, "labels": f"zone={ATTACK}", "pools": ATTACK})
+    shards.redis.xadd(
+        f"{shards.of_node('n1')}:events", {"kind": ATTACK, "node": "n1", "job": ATTACK, "reason": ATTACK}
+    )
     for path in ("/ui/nodes", "/ui/nodes/n1", "/ui/nodes/n1/drain", "/", "/ui/pools", "/ui/jobs"):
         page = await speak.client.get(path)
         assert page.status_code == 200, path

@@ -27,18 +27,18 @@ def within_a_second(act: Callable[[], object], shows: Callable[[float], object])
 
 
 def test_what_changes_is_shown_within_a_second(
-    opened: Opened, replica: str, client: redis.Redis, record_property: Callable[[str, object], None]
+    opened: Opened, replica: str, shards: Shards, record_property: Callable[[str, object], None]
 ) -> None:
-    register(Shards(client), "n1", "asr:zh", slots=10)
+    register(shards, "n1", "asr:zh", slots=10)
     page = opened("/")
     ready = page.locator("li", has_text="ready nodes").locator("b")
     expect(ready).to_have_text("1")
     took = [
         within_a_second(
-            lambda: register(Shards(client), "n2", "asr:zh"), lambda ms: expect(ready).to_have_text("2", timeout=ms)
+            lambda: register(shards, "n2", "asr:zh"), lambda ms: expect(ready).to_have_text("2", timeout=ms)
         ),
         within_a_second(
-            lambda: fcall(Shards(client), "node_mark", "n2", "cordon"),
+            lambda: fcall(shards, "node_mark", "n2", "cordon"),
             lambda ms: expect(page.get_by_role("row", name=re.compile("n2.*cordoned"))).to_be_visible(timeout=ms),
         ),
         within_a_second(
@@ -55,14 +55,14 @@ def test_what_changes_is_shown_within_a_second(
     record_property("figure", f"dashboard: changes were shown after {', '.join(f'{s:.2f}' for s in took)} s")
 
 
-def test_a_paused_page_stands_still_and_goes_on_where_it_is_told_to(opened: Opened, client: redis.Redis) -> None:
+def test_a_paused_page_stands_still_and_goes_on_where_it_is_told_to(opened: Opened, shards: Shards) -> None:
     page = opened("/")
     page.get_by_role("button", name="Pause").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#live")).to_have_text("Paused")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    register(Shards(client), "n1", "asr:zh")
+    register(shards, "n1", "asr:zh")
     with pytest.raises(AssertionError):
         expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("1", timeout=1_500)
     assert asked == []
@@ -78,12 +78,12 @@ def test_time_lines_are_drawn_from_the_replicas_own_course(opened: Opened) -> No
         expect(page.locator(f"[data-chart={name}] canvas")).to_be_visible(timeout=15_000)
 
 
-def test_without_scripts_the_page_is_whole_and_renews_itself(opened: Opened, client: redis.Redis) -> None:
-    register(Shards(client), "n1", "asr:zh")
+def test_without_scripts_the_page_is_whole_and_renews_itself(opened: Opened, shards: Shards) -> None:
+    register(shards, "n1", "asr:zh")
     page = opened("/", java_script_enabled=False)
     expect(page.get_by_role("heading", name="Refusals by reason")).to_be_visible()
     expect(page.locator("#pause")).to_be_hidden()
-    register(Shards(client), "n2", "asr:zh")
+    register(shards, "n2", "asr:zh")
     expect(page.locator("li", has_text="ready nodes").locator("b")).to_have_text("2", timeout=15_000)
 
 
@@ -93,7 +93,7 @@ def test_a_page_tells_that_redis_is_away_and_comes_back_by_itself(
     server = fresh_server("--appendonly", "yes")
     with redis.Redis(port=server.port) as client:
         client.execute_command("FUNCTION", "LOAD", read_library().code)
-        register(client, "n1", "asr:zh")
+        register(Shards(client), "n1", "asr:zh")
     with replica_of(server.url) as url, browser.new_context() as context:
         pages = [context.new_page() for _ in range(2)]
         for page, path in zip(pages, ("/", "/ui/nodes"), strict=True):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import httpx
+import pytest
 import redis
 
 from scheduler.dev.server import EmbeddedServer
@@ -60,8 +61,11 @@ async def test_the_overview_counts_the_fleet_and_what_this_replica_did(speak: Sp
     page = (await speak.client.get("/")).text
     assert "No node has registered yet" in page
     await speak.register("n1", slots=2)
-    for _ in range(3):
+    for _ in range(2):
         await speak("POST", "/v1/jobs", JOB)
+    # reasons are counted in the snapshot
+    await speak.followed()
+    assert (await speak("POST", "/v1/jobs", JOB)).status == 503
     await speak.register("n2", slots=1, capabilities=("tts:en",))
     await speak("POST", "/v1/nodes/n2/cordon")
     await speak.followed()
@@ -114,6 +118,7 @@ async def test_pages_are_bounded_and_say_what_to_do_while_redis_is_down(
         assert "redis-cli ping" in page.text
 
 
+@pytest.mark.one_shard("it divides the fleet itself")
 async def test_a_divided_fleet_is_shown_as_one(topology: Topology, client: redis.Redis) -> None:
     tags = divide(client, 4)
     async with running(Settings(redis_url=topology.url)) as (app, plain):

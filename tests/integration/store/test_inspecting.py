@@ -11,6 +11,7 @@ from scheduler.store.client import connect
 from scheduler.store.inspecting import SHOWN_MAX, Inspected, LeaseView, QueueView
 
 P = "fleet:{0}"
+pytestmark = pytest.mark.one_shard("it writes the keys of the first shard itself")
 N1 = NodeId("n1")
 
 
