@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.http.wire import JobBody
-from tests.e2e.conftest import FLEET, Run, environ, fcall, free_ports_in_a_row, register
+from tests.e2e.conftest import FLEET, Run, environ, fcall, free_ports_in_a_row, register, wait_until
 from tests.sharded import Shards
 
 
@@ -70,6 +70,7 @@ def test_waiting_with_a_real_node_gives_its_result(fleet: Run, redis_url: str, h
             "--cpu-max", "100", "--mem-max", "100"]  # fmt: skip
     node = spawn_bound(argv, environ=environ(redis_url))
     try:
+        wait_until(lambda: http.get("/v1/cluster").json()["nodes"]["ready"] == 1, "the node is there", 20)
         words = "--requires gpu --wait-ms 20000 --payload {} --wait --json"
         told = fleet("submit", "--url", str(http.base_url), *words.split())
     finally:
