@@ -19,7 +19,8 @@ from tests.deploy.trace import FOLDER, Ran, read_traces
 BESIDE = {
     "node": ["PING", "CLUSTER SLOTS", f"XREAD COUNT 100 BLOCK 1000 STREAMS {P}:node:n1:inbox 0"],
     "scheduler": [
-        "PING", "CLUSTER SLOTS", "CLUSTER NODES", "FUNCTION LIST", "INFO replication", "TIME", f"HMGET {P}:job:j state", f"HGETALL {P}:node:n",
+        "PING", "CLUSTER SLOTS", "CLUSTER NODES", "FUNCTION LIST", "INFO replication", "TIME",
+        f"HMGET {P}:job:j state", f"HGETALL {P}:node:n",
         f"ZCARD {P}:node:n:leases", f"ZSCAN {P}:nodes 0", f"HGETALL {P}:pools", f"SCARD {P}:pool:a",
         f"SINTERCARD 2 {P}:free {P}:pool:a", f"ZCOUNT {P}:settled -inf 1", f"HGETALL {P}", f"ZCARD {P}:leases",
         f"XRANGE {P}:events - +", f"XREVRANGE {P}:events + -", f"XREAD BLOCK 1000 STREAMS {P}:events 0",
