@@ -53,7 +53,8 @@ def list_shards(redis_url: str | None, namespace: str | None, *, as_json: bool) 
     """Every shard with its nodes and leases."""
 
     async def ask(fleet: OnRedis) -> list[ShardLine]:
-        return await asyncio.gather(*map(_line, fleet.shards))
+        # one after the other: of a shard that moves redis-py asks at both places only on one connection
+        return [await _line(part) for part in fleet.shards]
 
     lines = on_redis(redis_url, namespace, ask)
     if as_json:

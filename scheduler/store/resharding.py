@@ -52,6 +52,9 @@ class Resharding:
                     return await self._stays(to, primaries)
             await check_primaries(self._client)
             async with asyncio.timeout(deadline_s):
+                # one that has just joined takes nothing until it knows the cluster
+                while b"cluster_state:ok" not in await self._client.ask(to, "CLUSTER", "INFO"):
+                    await asyncio.sleep(POLL_S)
                 if await self._migrated_by_server(source, target_id):
                     return f"moved from {source} to {to} in one step"
                 async with self._frozen():
