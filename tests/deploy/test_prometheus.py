@@ -14,8 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.dev.process import spawn_bound, stop
-from scheduler.dev.server import free_port
-from tests.e2e.conftest import Replicas, place, register, wait_until
+from tests.e2e.conftest import Replicas, free_ports_in_a_row, place, register, wait_until
 from tests.sharded import Shards
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -125,7 +124,7 @@ def test_prometheus_asks_three_replicas_and_evaluates_every_rule(
         config = config.replace(f"replica{number}:8080", url.removeprefix("http://"))
     (tmp_path / "prometheus.yml").write_text(config, "utf-8")
     shutil.copy(PROMETHEUS / "fleet.rules.yml", tmp_path)
-    port = free_port()
+    port = free_ports_in_a_row(1)
     ours = {"config.file": "prometheus.yml", "storage.tsdb.path": "data", "web.listen-address": f"127.0.0.1:{port}"}
     argv = ["prometheus", *(f"--{name}={value}" for name, value in ours.items())]
     process = spawn_bound(argv, cwd=tmp_path, stderr=subprocess.DEVNULL)
