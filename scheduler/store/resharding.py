@@ -53,7 +53,7 @@ class Resharding:
             await check_primaries(self._client)
             async with asyncio.timeout(deadline_s):
                 # one that has just joined takes nothing until it knows the cluster
-                while b"cluster_state:ok" not in await self._client.ask(to, "CLUSTER", "INFO"):
+                while b"cluster_state:ok" not in await self._client.ask(to, "CLUSTER", "INFO"):  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(POLL_S)
                 if await self._migrated_by_server(source, target_id):
                     return f"moved from {source} to {to} in one step"

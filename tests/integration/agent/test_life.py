@@ -18,6 +18,7 @@ from tests.integration.agent.lossy import relay_to
 RELAY = "a relay stands in front of one server"
 
 
+@pytest.mark.one_shard("an emptied one of several takes no node before a replica has told it the division")
 async def test_after_flushall_the_node_is_back_as_a_new_incarnation_and_inherits_nothing(site: Site) -> None:
     gated = Gated()
     async with site.agent(gated) as (agent, task):

@@ -2,6 +2,7 @@ import asyncio
 import json
 
 import msgspec
+import pytest
 
 from scheduler.agent import Job
 from scheduler.agent.demo import demo_handler
@@ -169,6 +170,7 @@ async def test_a_model_that_becomes_ready_or_not_changes_the_offer_with_the_next
         await until(lambda: site.node()["capabilities"].split() == ["other"])
 
 
+@pytest.mark.one_shard("an emptied one of several takes no node before a replica has told it the division")
 async def test_a_node_registers_again_with_what_it_offers_by_then(site: Site) -> None:
     async with site.agent(Gated(), node_config(capabilities=(), services=(Asr(("zh",)),))) as (agent, _):
         agent.offer(services=(Asr(("de",)),))

@@ -201,6 +201,7 @@ async def test_a_long_poll_returns_when_the_job_ends_on_another_replica(engine: 
     assert (view.state, view.result) == ("succeeded", "done")
 
 
+@pytest.mark.one_shard("an emptied one of several takes no node before a replica has told it the division")
 async def test_after_flushall_the_snapshot_is_filled_anew(engine: Engine, shards: Shards) -> None:
     await register(engine, "n1")
     await engine.parts.fleet.refresh()

@@ -80,6 +80,7 @@ async def test_what_nobody_offers_is_impossible(redis_url: str, shards: Shards, 
     assert "retry-after" not in told.headers
 
 
+@pytest.mark.one_shard("an emptied one of several takes no node before a replica has told it the division")
 async def test_nothing_is_impossible_just_after_redis_was_emptied(speak: Speaker, shards: Shards) -> None:
     await speak.register("n1")
     await speak.followed()
