@@ -38,7 +38,8 @@ def place_many(url: str, prefix: str, count: int) -> list[str]:
     jobs = [f"{prefix}-{number}" for number in range(count)]
     for job in jobs:
         body = {"requires": ["asr:zh"], "id": job, "wait_ms": 60_000}
-        assert httpx.post(f"{url}/v1/jobs", json=body, timeout=10).status_code in {201, 202}
+        told = httpx.post(f"{url}/v1/jobs", json=body, timeout=10)
+        assert told.status_code in {201, 202}, told.text
     return jobs
 
 
