@@ -8,12 +8,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import psutil
 from redis.cluster import RedisCluster
 
 from scheduler.bench.figures import Figure
+from scheduler.bench.scaling import cpu_s
 from scheduler.bench.stage import HOUR_MS, Plan, capabilities
 from scheduler.dev.cluster import EmbeddedCluster
 from scheduler.dev.process import spawn_bound, stop
@@ -44,11 +44,6 @@ def _leases(client: RedisCluster) -> int:
     return sum(int(client.zcard(f"fleet:{{{tag}}}:leases")) for tag in chosen_tags(SHARDS))
 
 
-def _cpu_s(pids: Sequence[int]) -> float:
-    spent = [psutil.Process(pid).cpu_times() for pid in pids]
-    return sum(times.user + times.system for times in spent)
-
-
 def _measured(cluster: EmbeddedCluster, plan: Plan) -> tuple[float, float]:
     """Microseconds of Redis for a placement, and placements a second."""
     with RedisCluster(host="127.0.0.1", port=cluster.servers[0].port) as client:
@@ -64,9 +59,9 @@ def _measured(cluster: EmbeddedCluster, plan: Plan) -> tuple[float, float]:
                 time.sleep(0.01)
             time.sleep(SETTLED_S)
             pids = [server.pid for server in cluster.servers]
-            begun, leases, spent = time.monotonic(), _leases(client), _cpu_s(pids)
+            begun, leases, spent = time.monotonic(), _leases(client), cpu_s(pids)
             time.sleep(plan.seconds)
-            leases, spent, took_s = _leases(client) - leases, _cpu_s(pids) - spent, time.monotonic() - begun
+            leases, spent, took_s = _leases(client) - leases, cpu_s(pids) - spent, time.monotonic() - begun
         finally:
             stop([process])
     return spent / leases * 1e6, leases / took_s

@@ -23,7 +23,8 @@ EACH, COUNTS = 8, (1, 2, 4, 8)
 SETTLED_S = 0.5
 
 
-def _cpu_s(pids: Sequence[int]) -> float:
+def cpu_s(pids: Sequence[int]) -> float:
+    """Seconds of CPU that these processes have used so far."""
     spent = [psutil.Process(pid).cpu_times() for pid in pids]
     return sum(times.user + times.system for times in spent)
 
@@ -41,9 +42,9 @@ def _measured(stage: Stage, plan: Plan, count: int) -> tuple[float, float, float
     """Microseconds of CPU for a placement, placements a second, and microseconds of one idle replica in a second."""
     ports = _ports(stage, plan, count)
     replicas = [child.pid for child in stage.children]
-    idle = _cpu_s(replicas)
+    idle = cpu_s(replicas)
     time.sleep(plan.seconds)
-    idle = (_cpu_s(replicas) - idle) / plan.seconds / count
+    idle = (cpu_s(replicas) - idle) / plan.seconds / count
     load = Load(ports=ports, connections=EACH, seconds=plan.seconds + 3 * SETTLED_S)
     # each placement is a lease here, and nothing ends: so they are counted at the same two instants as the CPU
     before = stage.client.zcard(f"{P}:leases")
@@ -52,9 +53,9 @@ def _measured(stage: Stage, plan: Plan, count: int) -> tuple[float, float, float
         time.sleep(0.01)
     time.sleep(SETTLED_S)
     pids = [*replicas, stage.server.pid]
-    leases, spent = stage.client.zcard(f"{P}:leases"), _cpu_s(pids)
+    leases, spent = stage.client.zcard(f"{P}:leases"), cpu_s(pids)
     time.sleep(plan.seconds)
-    spent, leases = _cpu_s(pids) - spent, stage.client.zcard(f"{P}:leases") - leases
+    spent, leases = cpu_s(pids) - spent, stage.client.zcard(f"{P}:leases") - leases
     only_placed(seen(process, load))
     return spent / leases * 1e6, leases / plan.seconds, idle * 1e6
 

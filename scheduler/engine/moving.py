@@ -11,7 +11,6 @@ import msgspec
 from scheduler.domain.demand import Demand
 from scheduler.domain.ids import JobId, NodeId, PoolName, Token
 from scheduler.domain.job import JobRequest, JobState
-from scheduler.engine.dispatch import Placement
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.engine.spreading import HOLD_MS, new_hold
@@ -56,7 +55,6 @@ class Mover:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._name = f"r{secrets.token_hex(8)}"
-        self.moved = 0
 
     async def run(self) -> None:
         turn = 0
@@ -116,8 +114,7 @@ class Mover:
 
     async def _hand_over(self, shard: Shard, other: Shard, job: JobId, hold: str, record: bytes) -> None:
         answer = await other.functions.job_take(job, record, hold)
-        if isinstance(answer, Placed | Placement | Exists | Moved):
-            self.moved += 1
+        if isinstance(answer, Placed | Exists | Moved):
             await shard.functions.job_settle(job, hold, lives=True)
         elif answer in {"lapsed", "differs"}:
             # differs: another job of this id is there, which may be so after a failover that forgot
