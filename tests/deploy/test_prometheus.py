@@ -135,12 +135,18 @@ def test_prometheus_asks_three_replicas_and_evaluates_every_rule(
                 assert process.poll() is None
                 for url in urls:
                     assert httpx.post(f"{url}/v1/jobs", json={"requires": ["a"], "deliver": "direct"}).is_success
-                try:
-                    found = api.get("/query", params={"query": expression}).json()["data"]["result"]
-                except httpx.TransportError:
-                    return None
+                found = api.get("/query", params={"query": expression}).json()["data"]["result"]
                 return float(found[0]["value"][1]) if found else None
 
+            def ready() -> bool:
+                assert process.poll() is None
+                try:
+                    return api.get(f"http://127.0.0.1:{port}/-/ready").is_success
+                except httpx.TransportError:
+                    return False
+
+            # it listens before it answers: 503 until its storage is open
+            wait_until(ready, "Prometheus is ready", 30)
             wait_until(lambda: value('sum(up{job="fleet"})') == 3, "three replicas are asked", 30)
             wait_until(lambda: (value("fleet:placements:rate5m") or 0) > 0, "the rules see placements", 20)
             wait_until(lambda: (value("fleet:claim_seconds:p99_5m") or 0) > 0, "and how long they take", 20)
