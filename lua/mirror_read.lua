@@ -5,13 +5,18 @@
 -- ARGV[2] complete     the version at which the caller last knew everything (the cursor, but between pages)
 -- ARGV[3] config       the config_version whose pools the caller holds, or ''
 -- ARGV[4] max          optional, nodes in this page (100); at most 200
+-- ARGV[5] truths       optional, 1: also the shard in numbers
 -- Reply   mirror <msgpack: {epoch, floor, version, structure_version, config_version, now_ms, nodes, pools, history}>
 --           <demands that wait> <config_version of the first shard that the pools are a copy of>
+--           [<msgpack: {name: number}>, with truths]
 --         nodes: [id, version, state, slots, used, over, quarantined, [structure, capabilities, pools]],
 --         state '' for a removed one, the inner list only where it is newer than complete;
 --         pools: false where the caller holds them, else [name, json, …]
 --         history: which history of the data this is; versions of two histories say nothing of each other
--- Cost    O(max), 5 µs a node, and 15 where the fleet is too large for the processor's caches; one INFO
+--         truths: revision, leases, waiting_jobs, waiting_demands, oldest_ms (since the job that has waited longest
+--         waits), paused (1 while nodes are not reaped), reaped_nodes, reaped_leases, reaped_jobs (all there ever were)
+-- Cost    O(max), 5 µs a node, and 15 where the fleet is too large for the processor's caches; one INFO; with truths two
+--         looks for each demand that waits, and one more for each further priority in its queue
 local PAGE_BYTES = 65536
 
 local function mirror_node(S, id, version, complete)
@@ -29,12 +34,13 @@ end
 -- then went on past the version that a mirror had reached, is told apart by nothing else.
 local function history() return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or '' end
 
-define('mirror_read', function(P, cursor, complete, config, max)
+define('mirror_read', function(P, cursor, complete, config, max, truths)
   local since = integer_arg(cursor, 'cursor', 0, 9007199254740992)
   local known = integer_arg(complete, 'complete', 0, since)
   local limit = integer_arg(max or '100', 'max', 1, 200)
 
   check(config and #config <= 16, 'config', 'must be a config_version')
+  local whole = truths and integer_arg(truths, 'truths', 0, 1) == 1
 
   local S = shard_open(P)
   local changed = redis.call('ZRANGEBYSCORE', P .. ':changed', '(' .. number_text(since), '+inf', 'WITHSCORES',
@@ -52,5 +58,5 @@ define('mirror_read', function(P, cursor, complete, config, max)
     S.epoch or '', tonumber(meta[1]) or 0, tonumber(meta[2]) or 0,
     tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes,
     config ~= S.config_version and redis.call('HGETALL', P .. ':pools'), history(),
-  }), redis.call('HLEN', P .. ':waiting'), tonumber(meta[3]) or 0)
-end, { 'no-writes' }, 4)
+  }), redis.call('HLEN', P .. ':waiting'), tonumber(meta[3]) or 0, whole and cmsgpack.pack(truths_of(S)) or nil)
+end, { 'no-writes' }, 5)

@@ -3,6 +3,11 @@
 local LOST_KEPT_MS, TOMBSTONE_KEPT_MS = 600000, 600000
 local MASS_LEAST, MASS_PAUSE_MS = 10, 30000
 
+-- reaped_count: count what time has ended, for whoever asks how much that was since the shard is there.
+local function reaped_count(S, what, count)
+  if count > 0 then redis.call('HINCRBY', S.P, 'reaped_' .. what, count) end
+end
+
 -- node_lose: the node's heartbeat lapsed. It stays known and indexed until it is removed.
 local function node_lose(S, node)
   redis.call('HSET', node_key(S.P, node.id), 'state', 'lost')
@@ -12,6 +17,7 @@ local function node_lose(S, node)
   redis.call('ZADD', S.P .. ':lost', forgotten_ms, node.id)
   leases_orphan(S, node)
   node_changed(S, node.id)
+  reaped_count(S, 'nodes', 1)
   event(S, 'node_lost', 'node', node.id, 'incarnation', node.incarnation)
 end
 
@@ -33,6 +39,12 @@ local function mass_lapse(S)
     event(S, 'reaping_paused', 'lapsed', lapsed, 'nodes', known)
   end
   return S.now - paused_ms < MASS_PAUSE_MS
+end
+
+-- reaping_pauses: whether nodes that lapsed are kept now. It reads only; reaping says when the pause began.
+local function reaping_pauses(S)
+  local paused_ms = paused_since(S)
+  return paused_ms and S.now - paused_ms < MASS_PAUSE_MS
 end
 
 -- node_lapse: a node that was met after its heartbeat lapsed takes no job, and is lost unless too many are.

@@ -153,5 +153,8 @@ local function reap_due(S, max)
   S.budget = TURN_BUDGET
   settle_some(S)
   if redis.call('EXISTS', S.P .. ':waiting') == 1 then serve_jobs(S) end
-  return nodes, orphaned + ended, failed + over + expired
+  local leases, jobs = orphaned + ended, failed + over + expired
+  reaped_count(S, 'leases', leases)
+  reaped_count(S, 'jobs', jobs)
+  return nodes, leases, jobs
 end

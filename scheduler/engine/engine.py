@@ -170,6 +170,12 @@ class Engine:
             raise self.first.checked
         return await self.door.passed(parts.spreader.place(request))
 
+    @property
+    def moved(self) -> dict[str, int]:
+        """Jobs that this replica brought into another shard than they were in, or than their ids lead to."""
+        parts = self._parts
+        return {"placed": parts.spreader.moved if parts else 0, "waiting": parts.mover.moved if parts else 0}
+
     def release(self) -> None:
         """Answer the long polls and end the event streams now, because the replica is about to stop."""
         for shard in self.shards:

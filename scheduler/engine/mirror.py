@@ -7,9 +7,12 @@ import time
 from scheduler.domain.node import Shape
 from scheduler.engine.growing import Growing
 from scheduler.placement.snapshot import Snapshot
+from scheduler.store.codec import Truths
 from scheduler.store.functions import Functions
 
 EPOCH_GRACE_MS = 10_000
+# How often the shard is asked for its numbers too: they cost Redis more than news of nodes.
+TRUTHS_S = 1.0
 
 
 class Mirror:
@@ -27,6 +30,9 @@ class Mirror:
         # queues of this shard, and which version of the first shard's pools it has a copy of
         self.waiting = 0
         self.config_source = 0
+        # the shard in numbers; none of them is older than the snapshot by more than a second
+        self.truths: Truths | None = None
+        self._truths_at = float("-inf")
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -76,8 +82,10 @@ class Mirror:
         # tombstones up to this version are known: those before what is complete, or those gone when a fill began
         floor: int | None = complete or None
         growing = Growing(self.snapshot, self._shapes)
+        truths = None if started - self._truths_at >= TRUTHS_S else self.truths
         while True:
-            page = await self._functions.mirror_read(cursor, complete, config)
+            page = await self._functions.mirror_read(cursor, complete, config, truths=truths is None)
+            truths = page.truths or truths
             floor = page.floor if floor is None else floor
             # a version may have gone back and on again unseen, where a failover or a restart forgot some
             same = page.epoch == epoch and page.history == history
@@ -99,5 +107,7 @@ class Mirror:
                 break
         self.snapshot, self._history = growing.snapshot, history
         self.waiting, self.config_source = page.waiting, page.config_source
+        if truths is not self.truths:
+            self.truths, self._truths_at = truths, started
         self._refreshed_at = started
         self.filled = True

@@ -55,6 +55,8 @@ class Mover:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._name = f"r{secrets.token_hex(8)}"
+        # jobs that waited in one shard and got a slot in another one through this replica
+        self.moved = 0
 
     async def run(self) -> None:
         turn = 0
@@ -114,6 +116,7 @@ class Mover:
 
     async def _hand_over(self, shard: Shard, other: Shard, job: JobId, hold: str, record: bytes) -> None:
         answer = await other.functions.job_take(job, record, hold)
+        self.moved += isinstance(answer, Placed)
         if isinstance(answer, Placed | Exists | Moved):
             await shard.functions.job_settle(job, hold, lives=True)
         elif answer in {"lapsed", "differs"}:

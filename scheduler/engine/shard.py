@@ -78,9 +78,14 @@ class Shard:
             return str(self.checked)
         if not self.mirror.filled:
             return f"the snapshot is not filled yet{f': {self.mirror.failure}' if self.mirror.failure else ''}"
-        if self.mirror.age_ms > max(5 * self._settings.refresh_ms, 2_000):
+        if not self.fresh:
             return f"the snapshot is {self.mirror.age_ms} ms old: {self.mirror.failure}"
         return None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what the snapshot says may pass for the present state."""
+        return self.mirror.filled and self.mirror.age_ms <= max(5 * self._settings.refresh_ms, 2_000)
 
     @property
     def starting(self) -> bool:

@@ -48,6 +48,8 @@ class Spreader:
         self._shards = shards
         self._deadline_ms = deadline_ms
         self._settling: set[asyncio.Task[None]] = set()
+        # jobs that were placed in another shard than their id leads to
+        self.moved = 0
 
     async def place(self, request: JobRequest) -> Verdict:
         """Refused only after every shard that could serve it said no; raises ServerUnavailable past the deadline."""
@@ -143,6 +145,7 @@ class Spreader:
         moved = Moved(shard.tag, held.hold)
         placed = await self._followed(request, home, moved, deadline)
         if isinstance(placed, Placement):
+            self.moved += 1
             return msgspec.structs.replace(placed, candidates=len(verdict.used))
         return placed
 

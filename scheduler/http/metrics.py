@@ -2,15 +2,21 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
+from scheduler.http.fleetwide import Fleetwide
 from scheduler.http.tally import Tally
-from scheduler.store.codec import Waiting
+from scheduler.store.codec import Crowded, Waiting
 
+# a second series for each counter, of which nobody asks
+disable_created_metrics()
+
+# Of what there may be too many, so that one more job cannot wait.
+_LIMITS = ("demands", "jobs", "tenant", "other")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 
@@ -23,6 +29,9 @@ class Metrics:
 
     def __init__(self, engine: Engine) -> None:
         self.registry = CollectorRegistry()
+        # apart, for the dashboard reads what is counted here twice a second
+        self._fleet = CollectorRegistry()
+        self._fleet.register(Fleetwide(engine))
         self._placements = Counter("fleet_placements", "Jobs placed on a node", registry=self.registry)
         self._conflicts = Counter("fleet_conflicts", "Claims whose whole shortlist was stale", registry=self.registry)
         self._fallbacks = Counter("fleet_fallbacks", "Jobs placed outside the first pool", registry=self.registry)
@@ -40,6 +49,8 @@ class Metrics:
             "fleet_sheds", "Requests refused because this replica has enough to do", registry=self.registry
         )
         self._waits = Counter("fleet_waits", "Jobs accepted to wait for a slot", registry=self.registry)
+        crowded = Counter("fleet_crowded", "Jobs refused because too many wait", ["limit"], registry=self.registry)
+        self._crowded = {name: crowded.labels(name) for name in _LIMITS}
         refusals = Counter("fleet_refusals", "Requests refused, by class", ["class"], registry=self.registry)
         self._refusals = {name: refusals.labels(name) for name in RefusalClass}
         self._seconds = self._tally("fleet_claim_seconds", "From a request to its verdict", _BUCKETS)
@@ -48,18 +59,6 @@ class Metrics:
         )
         self._answered: dict[tuple[str, str, int], Counter] = {}
         gauges = {
-            "fleet_snapshot_age_ms": (
-                "Since the snapshot was complete",
-                lambda: max(shard.mirror.age_ms for shard in engine.shards),
-            ),
-            "fleet_snapshot_nodes": (
-                "Nodes in the snapshot",
-                lambda: sum(len(shard.mirror.snapshot.positions) for shard in engine.shards),
-            ),
-            "fleet_snapshot_version": (
-                "Version of the snapshot",
-                lambda: max(shard.mirror.snapshot.version for shard in engine.shards),
-            ),
             "fleet_long_polls": (
                 "Long polls that wait for a job now",
                 lambda: sum(shard.waker.count for shard in engine.shards),
@@ -80,6 +79,10 @@ class Metrics:
         self.registry.register(tally)
         return tally
 
+    def text(self) -> bytes:
+        """What /metrics answers: this replica's own counts, and the fleet as it knows it."""
+        return generate_latest(self.registry) + generate_latest(self._fleet)
+
     def saw(self, verdict: Verdict, seconds: float) -> None:
         self._seconds.observe(seconds)
         if isinstance(verdict, Placement):
@@ -92,6 +95,8 @@ class Metrics:
                 self._fallbacks.inc()
         elif isinstance(verdict, Waiting):
             self._waits.inc()
+        elif isinstance(verdict, Crowded):
+            self._crowded.get(verdict.limit, self._crowded["other"]).inc()
         elif isinstance(verdict, Refusal):
             self._refusals[verdict.refusal].inc()
             self._age.observe(verdict.snapshot_age_ms / 1000)

@@ -208,6 +208,23 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
             raise ServerUnavailable(f"job_claim answered {word!r}")
 
 
+class Truths(msgspec.Struct, frozen=True, gc=False):
+    """One shard in numbers. `oldest_ms`: how long the job that has waited longest waits; `reaped_*`: all there ever were.
+
+    `paused` is 1 while so many nodes lapsed at once that none of them is reaped.
+    """
+
+    revision: int
+    leases: int
+    waiting_jobs: int
+    waiting_demands: int
+    oldest_ms: int
+    paused: int
+    reaped_nodes: int
+    reaped_leases: int
+    reaped_jobs: int
+
+
 class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list].
 
@@ -225,13 +242,14 @@ class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     history: str
     waiting: int
     config_source: int
+    truths: Truths | None = None
 
 
-def read_mirror(raw: bytes, waiting: int, config_source: int) -> MirrorPage:
+def read_mirror(raw: bytes, waiting: int, config_source: int, truths: bytes | None = None) -> MirrorPage:
     epoch, floor, version, structure, config, now_ms, nodes, pools, history = msgpack.unpackb(raw)
     # an empty Lua table is packed as a list; a map never is
     named = None if pools is False else dict(zip(pools[::2], pools[1::2], strict=True))
     return MirrorPage(
         epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named, history,
-        waiting, config_source,
+        waiting, config_source, msgspec.msgpack.decode(truths, type=Truths) if truths else None,
     )  # fmt: skip

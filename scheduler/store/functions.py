@@ -16,6 +16,7 @@ from scheduler.store.library import Library, bad_input, read_library
 
 # of one call: claims, and the nodes that they show together
 CLAIMS_MAX, NODES_MAX = 16, 512
+MIRROR_PAGE = 100
 
 Mark = Literal["cordon", "uncordon", "drain"]
 
@@ -177,8 +178,11 @@ class Functions:
         _, nodes, leases, jobs = (await self._call("reap", maximum))[:4]
         return Reaped(int(nodes), int(leases), int(jobs))
 
-    async def mirror_read(self, cursor: int, complete: int, config_version: int | None) -> MirrorPage:
+    async def mirror_read(
+        self, cursor: int, complete: int, config_version: int | None, *, truths: bool = False
+    ) -> MirrorPage:
         """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
-        answer = await self._call("mirror_read", cursor, complete, config)
-        return read_mirror(*answer[1:4])
+        extra = [MIRROR_PAGE, 1] if truths else []
+        answer = await self._call("mirror_read", cursor, complete, config, *extra)
+        return read_mirror(*answer[1:5])

@@ -35,7 +35,7 @@ VALID: dict[str, Args] = {
     "job_finish": ["j1", "1", "succeeded", "r"],
     "job_cancel": ["j1"],
     "reap": ["1"],
-    "mirror_read": ["5", "5", "", "1"],
+    "mirror_read": ["5", "5", "", "1", "1"],
     "pool_put": ["gold", '{"selector":{"all":true}}'],
     "pool_remove": ["gold"],
     "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1"],
@@ -138,6 +138,7 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     for field, texts in ODD_WANTED.items():
         yield from replaced("explain", 0, texts, field)
     yield from replaced("mirror_read", 3, ["0", "201", *ODD_WHOLE], "max")
+    yield from replaced("mirror_read", 4, ["2", *ODD_WHOLE], "truths")
     for name in ("node_register", "node_heartbeat"):
         for resource in ("cpu", "gpu", "mem"):
             yield from added(name, resource, ODD_PERCENT)

@@ -122,3 +122,23 @@ def test_a_move_of_a_job_that_waits_and_its_way_back(shard: Shard) -> None:
     assert counted(shard, "job_settle", "j2", "h1", 1) == {
         "hmget": 3, "time": 1, "del": 1, "hset": 3, "zadd": 1, "xadd": 1,
     }  # fmt: skip
+
+
+def test_a_mirror_without_news_and_with_the_shard_in_numbers(shard: Shard) -> None:
+    shard.register(slots=1)
+    shard.place("j0", "n1")
+    # counting moves the clock far on
+    shard.client.zadd(f"{P}:leases", {"j0": 10**16})
+    version = shard.meta("version")
+    plain = {"hmget": 2, "time": 1, "zrangebyscore": 1, "hlen": 1}
+    assert counted(shard, "mirror_read", version, version, "0") == plain
+    told = {"hmget": 3, "time": 1, "zrangebyscore": 1, "hlen": 2, "zcard": 2, "hget": 1}
+    assert counted(shard, "mirror_read", version, version, "0", 100, 1) == told
+    for number in range(6):
+        # two queues, and two priorities in each
+        fields = {"tenant": f"t{number % 2}", "digest": f"d{number}", "priority": number % 4, "wait_ms": 60_000}
+        assert shard.claim(f"j{number + 1}", "n1", **fields)[0] == b"waiting"
+    shard.client.zadd(f"{P}:pending", {f"j{number + 1}": 10**16 for number in range(6)})
+    version = shard.meta("version")
+    waiting = told | {"hkeys": 1, "zrangebyscore": 1 + 2 * 3}
+    assert counted(shard, "mirror_read", version, version, "0", 100, 1) == waiting

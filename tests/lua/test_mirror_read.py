@@ -5,6 +5,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from scheduler.store.codec import Truths
 from tests.lua.keyspace import P, dump, exact
 from tests.lua.shard import Shard
 
@@ -87,3 +88,75 @@ def test_a_page_is_100_nodes_unless_another_number_up_to_200_is_asked_for(shard:
 def test_a_page_names_the_history_that_its_versions_belong_to(shard: Shard) -> None:
     told: Any = shard.client.info("replication")
     assert page(shard)[8] == told["master_replid"]
+
+
+def truths(shard: Shard) -> dict[str, int]:
+    before = exact(shard.client)
+    told = shard.call("mirror_read", 0, 0, "", 100, 1)
+    assert exact(shard.client) == before
+    return dict(msgpack.unpackb(told[4]))
+
+
+def test_the_shard_in_numbers_comes_only_where_it_is_asked_for(shard: Shard) -> None:
+    shard.register()
+    for more in ([], [100], [100, 0]):
+        assert len(shard.call("mirror_read", 0, 0, "", *more)) == 4
+    assert len(shard.call("mirror_read", 0, 0, "", 100, 1)) == 5
+
+
+def test_a_shard_that_nothing_happened_in_has_zeros(shard: Shard) -> None:
+    revision = int(shard.call("library_read")[2])
+    told = truths(shard)
+    assert told.pop("revision") == revision
+    assert set(told.values()) == {0}
+    assert set(told) | {"revision"} == set(Truths.__struct_fields__)
+
+
+def test_the_numbers_are_those_of_the_keys(shard: Shard) -> None:
+    shard.register("n1", slots=1, ttl_ms=600_000)
+    shard.register("n2", "gpu", slots=1, ttl_ms=3_000)
+    shard.run("j1", "n1")
+    for job, tenant in (("j2", "acme"), ("j3", "acme"), ("j4", "bolt")):
+        assert shard.claim(job, "n1", digest=job, tenant=tenant, wait_ms=600_000)[0] == b"waiting"
+    shard.advance(3_000)
+    shard.call("reap")
+    told = truths(shard)
+    assert (told["leases"], told["waiting_jobs"], told["waiting_demands"]) == (1, 3, 2)
+    assert (told["reaped_nodes"], told["reaped_leases"], told["reaped_jobs"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("turns", "oldest"),
+    [
+        ([(5, "acme"), (5, "acme")], 3_000),
+        # the older one is behind the younger in its queue, for its priority is lower
+        ([(0, "acme"), (9, "acme"), (4, "acme")], 3_000),
+        ([(9, "acme"), (0, "bolt")], 3_000),
+        ([(4, "acme")], 1_000),
+    ],
+)
+def test_the_oldest_that_waits_is_found_behind_any_priority(
+    shard: Shard, turns: list[tuple[int, str]], oldest: int
+) -> None:
+    shard.register("n1", slots=1, ttl_ms=600_000)
+    shard.run("j0", "n1", timeout_ms=600_000)
+    for number, (priority, tenant) in enumerate(turns, 1):
+        fields = {"digest": f"d{number}", "tenant": tenant, "priority": priority, "wait_ms": 600_000}
+        assert shard.claim(f"j{number}", "n1", **fields)[0] == b"waiting"
+        if number == 1:
+            shard.advance(2_000)
+    shard.advance(1_000 if len(turns) > 1 else -1_000)
+    assert oldest <= truths(shard)["oldest_ms"] < oldest + 1_000
+
+
+def test_nodes_that_are_not_reaped_because_too_many_lapsed_are_told_until_the_pause_is_over(shard: Shard) -> None:
+    for number in range(10):
+        shard.register(f"n{number}")
+    assert truths(shard)["paused"] == 0
+    shard.advance(3_000)
+    assert shard.call("reap") == [b"reaped", 0, 0, 0]
+    assert truths(shard)["paused"] == 1
+    # the mark stays until nodes are back; what pauses is over
+    shard.advance(30_000)
+    assert truths(shard)["paused"] == 0
+    assert shard.meta("paused_ms") != "0"

@@ -38,7 +38,7 @@ def test_a_lapsed_node_is_lost_and_its_jobs_end_but_it_stays_indexed(shard: Shar
     ended = {"state": "failed", "reason": "node_lost", "result": "", "ended_at_ms": NOW}
     version = shard.meta("version")
     assert new == {
-        P: {"version": version, "reaped_ms": NOW},
+        P: {"version": version, "reaped_ms": NOW, "reaped_nodes": "1", "reaped_leases": "2", "reaped_jobs": "2"},
         "changed": {"n1": float(version)},
         "node:n1": {"state": "lost"},
         "nodes": {"n1": now_ms + TEN_MINUTES_MS},
@@ -171,3 +171,19 @@ def test_a_lease_whose_job_is_gone_is_swept(shard: Shard) -> None:
 
 def exact_names(shard: Shard) -> set[str]:
     return {key.decode().removeprefix(f"{P}:") for key in exact(shard.client)}
+
+
+def test_what_was_ever_reaped_is_counted_also_what_a_heartbeat_or_a_claim_reaps(shard: Shard) -> None:
+    shard.register("n1")
+    shard.place("j1", max_attempts=1)
+    shard.register("n2", "gpu", ttl_ms=60_000)
+    shard.advance(3000)
+    assert shard.claim("j2", "n1")[0] == b"refused"
+    assert (shard.meta("reaped_nodes"), shard.meta("reaped_leases")) == ("1", "0")
+    shard.client.hset(P, "reaped_ms", 0)
+    shard.beat("n2")
+    assert [shard.meta(f"reaped_{kind}") for kind in ("nodes", "leases", "jobs")] == ["1", "1", "1"]
+    shard.register("n3")
+    shard.advance(3000)
+    assert shard.call("reap") == [b"reaped", 1, 0, 0]
+    assert [shard.meta(f"reaped_{kind}") for kind in ("nodes", "leases", "jobs")] == ["2", "1", "1"]

@@ -81,8 +81,8 @@ async def test_a_refresh_sees_what_happened_after_the_one_under_way_had_read(
     await mirror.refresh()
     read, has_read, go = functions.mirror_read, asyncio.Event(), asyncio.Event()
 
-    async def held(cursor: int, complete: int, config: int | None) -> MirrorPage:
-        page = await read(cursor, complete, config)
+    async def held(cursor: int, complete: int, config: int | None, *, truths: bool) -> MirrorPage:
+        page = await read(cursor, complete, config, truths=truths)
         has_read.set()
         await go.wait()
         return page
