@@ -1,6 +1,6 @@
 """The fleet as this replica knows it, for Prometheus: what every replica tells alike, so that one of them is enough.
 
-A shard whose snapshot is too old to pass for the present is left out: no number here is older than `Shard.fresh` allows.
+A shard whose snapshot is too old to pass for the present (`Shard.fresh`) is left out, so that no old number poses as new.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[Truths], float]], ...] = (
     ("fleet_leases", "Slots that are held by jobs", lambda told: told.leases),
     ("fleet_waiting_jobs", "Jobs that wait for a slot", lambda told: told.waiting_jobs),
     ("fleet_waiting_demands", "Different demands that wait, of at most 128", lambda told: told.waiting_demands),
-    ("fleet_waiting_oldest_seconds", "How long the job that has waited longest waits", lambda told: told.oldest_ms / 1000),
+    ("fleet_waiting_oldest_seconds", "How long the oldest of them waits", lambda told: told.oldest_ms / 1000),
     ("fleet_reaping_paused", "1 while too many nodes lapsed at once to be reaped", lambda told: told.paused),
     ("fleet_library_revision", "Revision of the library that serves the shard", lambda told: told.revision),
 )  # fmt: skip

@@ -209,9 +209,10 @@ def read_answer(job: JobId, raw: list[Any]) -> Answer:
 
 
 class Truths(msgspec.Struct, frozen=True, gc=False):
-    """One shard in numbers. `oldest_ms`: how long the job that has waited longest waits; `reaped_*`: all there ever were.
+    """One shard in numbers; `reaped_*` are all that there ever were.
 
-    `paused` is 1 while so many nodes lapsed at once that none of them is reaped.
+    `oldest_ms` is how long the job that has waited longest waits. `paused` is 1 while so many nodes lapsed at once
+    that none of them is reaped.
     """
 
     revision: int

@@ -172,6 +172,7 @@ async def test_a_job_with_an_id_is_found_again_wherever_it_went(start: Start, sh
     placed = await one.place(request(name))
     assert isinstance(placed, Placement)
     assert placed.placed.placement.node == node
+    assert (one.moved, two.moved) == ({"placed": 1, "waiting": 0}, {"placed": 0, "waiting": 0})
     for engine in (one, two):
         again = await engine.place(request(name))
         assert isinstance(again, Exists)
@@ -247,6 +248,7 @@ async def test_a_job_that_waits_moves_to_a_shard_that_has_room_within_a_second(
 
     await until(claimed, 5)
     assert loop.time() - began < 1.5
+    await until(lambda: engine.moved == {"placed": 0, "waiting": 1}, 5)
     view = await engine.parts.jobs.job(waiting.job, TENANT)
     assert view is not None
     assert (view.state, view.node and view.node.id, view.attempt) == (JobState.CLAIMED, roomy, 1)
