@@ -16,7 +16,7 @@
 --         truths: revision, leases, waiting_jobs, waiting_demands, oldest_ms (since the job that has waited longest
 --         waits), paused (1 while nodes are not reaped), reaped_nodes, reaped_leases, reaped_jobs (all there ever were)
 -- Cost    O(max), 5 µs a node, and 15 where the fleet is too large for the processor's caches; one INFO; with truths two
---         looks for each demand that waits, and one more for each further priority in its queue
+--         looks for each demand that waits, and one more for each further priority in its queue; at most about 390
 local PAGE_BYTES = 65536
 
 local function mirror_node(S, id, version, complete)

@@ -1,5 +1,8 @@
 -- telling: the shard in numbers, for whoever watches it.
 
+-- Looks into queues of one call: for 128 demands with jobs of two priorities each.
+local LOOKS_MAX = 384
+
 -- queued_first: since when the first job of the queue waits, of those behind the score low; nil where there is none
 local function queued_first(queue, low)
   local found = redis.call('ZRANGEBYSCORE', queue, low, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -7,16 +10,19 @@ local function queued_first(queue, low)
   if score then return score % PRIORITY_SPAN, math.floor(score / PRIORITY_SPAN) end
 end
 
--- oldest_ms: for how long the job that has waited longest waits; a queue is in order of age within each priority only
+-- oldest_ms: for how long the job that has waited longest waits. A queue is in order of age within each priority only: with
+-- many queues of many priorities this looks at some of them, from a turning start.
 local function oldest_ms(S)
-  local oldest = S.now
-  for _, name in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
-    local queue = queue_key(S, name)
+  local oldest, names, looks = S.now, redis.call('HKEYS', S.P .. ':waiting'), 0
+  for i = 1, #names do
+    if looks >= LOOKS_MAX then break end
+    local queue = queue_key(S, names[(S.time_us + i) % #names + 1])
     local since, turn = queued_first(queue, '-inf')
     while since do
-      oldest = math.min(oldest, since)
+      oldest, looks = math.min(oldest, since), looks + 1
       since, turn = queued_first(queue, number_text((turn + 1) * PRIORITY_SPAN))
     end
+    looks = looks + 1
   end
   return S.now - oldest
 end

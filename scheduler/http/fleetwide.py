@@ -1,6 +1,6 @@
 """The fleet as this replica knows it, for Prometheus: what every replica tells alike, so that one of them is enough.
 
-A shard whose snapshot is too old to pass for the present (`Shard.fresh`) is left out, so that no old number poses as new.
+A shard whose snapshot is too old to pass for the present (`Shard.fresh`) is left out: no old number poses as new.
 """
 
 from collections.abc import Callable, Iterable, Sequence

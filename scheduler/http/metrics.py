@@ -13,7 +13,7 @@ from scheduler.http.tally import Tally
 from scheduler.store.codec import Crowded, Waiting
 
 # a second series for each counter, of which nobody asks
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Of what there may be too many, so that one more job cannot wait.
 _LIMITS = ("demands", "jobs", "tenant", "other")

@@ -160,3 +160,23 @@ def test_nodes_that_are_not_reaped_because_too_many_lapsed_are_told_until_the_pa
     shard.advance(30_000)
     assert truths(shard)["paused"] == 0
     assert shard.meta("paused_ms") != "0"
+
+
+def test_the_look_for_the_oldest_is_bounded_and_turns(shard: Shard) -> None:
+    shard.register()
+    # as many demands as may wait, one of them old, each with jobs of ten priorities
+    now_ms = int(shard.meta("clock"))
+    shard.client.zadd(f"{P}:pending", {"j": 10**16})
+    for number in range(128):
+        name = f"{number:016x}:acme"
+        shard.client.hset(f"{P}:waiting", name, "{}")
+        since = now_ms - (60_000 if number == 77 else 1_000)
+        shard.client.zadd(f"{P}:queue:{name}", {f"j{turn}": turn * 10**13 + since for turn in range(10)})
+    shard.client.config_resetstat()
+    told = [truths(shard)["oldest_ms"]]
+    stats: Any = shard.client.info("commandstats")
+    assert 384 <= stats["cmdstat_zrangebyscore"]["calls"] <= 384 + 11
+    while told[-1] < 60_000:
+        assert len(told) < 200
+        told.append(truths(shard)["oldest_ms"])
+    assert all(1_000 <= found < 61_000 + 60_000 for found in told)
