@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import redis
 
+from scheduler.bench.scaling import cpu_s
 from scheduler.dev.load import wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, choose_server
@@ -24,7 +25,7 @@ from tests.e2e.conftest import free_ports_in_a_row
 from tests.lua.keyspace import P
 from tests.lua.shard import Shard
 
-POOLS, TIMES, HOUR_MS = 50, 100, 3_600_000
+POOLS, TIMES, IDLE_S, HOUR_MS = 50, 300, 3, 3_600_000
 FLEET = Path(sys.executable).with_name("fleet")
 
 
@@ -66,15 +67,22 @@ def scraped(server: EmbeddedServer, nodes: int) -> None:
         asyncio.run(wait_ready([url], 60))
         with httpx.Client(base_url=url, timeout=30) as http:
             took, text = [], ""
+            http.get("/metrics")
+            idle = cpu_s([replica.pid])
+            time.sleep(IDLE_S)
+            idle, spent, begun = cpu_s([replica.pid]) - idle, cpu_s([replica.pid]), time.perf_counter()
             for _ in range(TIMES):
                 began = time.perf_counter()
                 text = http.get("/metrics").text
                 took.append((time.perf_counter() - began) * 1000)
-                time.sleep(0.02)
+            spent = cpu_s([replica.pid]) - spent - idle * (time.perf_counter() - begun) / IDLE_S
             series = sum(not line.startswith("#") for line in text.splitlines())
             assert f'fleet_snapshot_nodes{{shard="0"}} {float(nodes)}' in text
             p50, p99 = statistics.median(took), statistics.quantiles(took, n=100)[98]
-            print(f"| {nodes:,} | {POOLS} | {series} | {len(text):,} | {p50:.1f} ms, p99 {p99:.1f} ms |")
+            print(
+                f"| {nodes:,} | {POOLS} | {series} | {len(text):,} | {spent / TIMES * 1000:.1f} ms "
+                f"| {p50:.1f} ms, p99 {p99:.1f} ms |"
+            )
     finally:
         stop([replica])
 
