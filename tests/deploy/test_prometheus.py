@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.dev.process import spawn_bound, stop
 from tests.e2e.conftest import Replicas, free_ports_in_a_row, place, register, wait_until
+from tests.e2e.test_documents import anchors
 from tests.sharded import Shards
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -75,6 +77,21 @@ def test_each_alert_has_a_test_that_sees_it_fire() -> None:
     alerts = [rule["alert"] for rule in rules() if "alert" in rule]
     assert len(alerts) > 10
     assert [alert for alert in alerts if f'alertname="{alert}"' not in told] == []
+
+
+def test_each_alert_leads_to_a_section_of_operations_that_names_it() -> None:
+    page = DEPLOY.parent / "docs" / "operations.md"
+    table = page.read_text("utf-8").partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "Fleet" in line]
+    for rule in (rule for rule in rules() if "alert" in rule):
+        labels: Any = rule["labels"]
+        annotations: Any = rule["annotations"]
+        file, _, section = annotations["runbook_url"].partition("#")
+        assert DEPLOY.parent / file == page
+        assert section in anchors(page), rule["alert"]
+        (row,) = (row for row in rows if re.search(rf"\b{rule['alert']}\b", row))
+        assert f"(#{section})" in row, rule["alert"]
+        assert (f"**{rule['alert']}**" in row) == (labels["severity"] == "critical"), rule["alert"]
 
 
 def test_rules_and_dashboard_name_only_what_a_live_replica_exports(http: httpx.Client, client: redis.Redis) -> None:
