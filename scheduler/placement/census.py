@@ -39,16 +39,14 @@ class Census:
 
 
 def census(snapshot: Snapshot) -> Census:
-    """Count every node: 0.2 µs for each, so for whoever watches, not for requests."""
+    """Count every node: 0.3 µs for each, so for whoever watches, not for requests."""
     states: Counter[str] = Counter()
     pools = {name: PoolCount() for name in snapshot.pools}
-    nodes, free = snapshot.nodes, snapshot.free
+    free = snapshot.free
     for shape, positions in snapshot.members.items():
         count = PoolCount(len(positions))
         for position in positions:
-            node = nodes[position]
-            if node is None:
-                continue
+            node = snapshot.node(position)
             left = 0
             if node.state != "ready":
                 state: str = node.state
