@@ -4,13 +4,15 @@
 -- ARGV[1] node         id
 -- ARGV[2] mark         cordon | uncordon | drain
 -- ARGV[3] drain_ms     optional, with drain: until when running jobs may finish (30000)
+-- ARGV[4] by           optional: who says so, for the audit; drain_ms may be '' then
 -- Reply   marked <state> | unknown
 -- Cost    O(1)
 local MARKS = { cordon = 'cordoned', uncordon = 'ready', drain = 'draining' }
 
-define('node_mark', function(P, id, mark, drain_ms)
+define('node_mark', function(P, id, mark, drain_ms, by)
   id_arg(id, 'node')
   check(mark and MARKS[mark], 'mark', 'must be cordon, uncordon or drain')
+  by, drain_ms = by_arg(by), drain_ms ~= '' and drain_ms or nil
   check(not drain_ms or mark == 'drain', 'drain_ms', 'goes with drain only')
   local allowed_ms = integer_arg(drain_ms or '30000', 'drain_ms', 0, 86400000)
 
@@ -29,6 +31,6 @@ define('node_mark', function(P, id, mark, drain_ms)
   end
   node_settle(S, node)
   node_changed(S, id)
-  event(S, 'node_' .. node.state, 'node', id)
+  acted(S, by, 'node_' .. node.state, 'node', id)
   return reply('marked', node.state)
-end, { 'allow-oom' }, 3)
+end, { 'allow-oom' }, 4)

@@ -3,11 +3,13 @@
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] pool         id
 -- ARGV[2] json         selector {capabilities, labels} or {all: true}; optional: tenants, fallback, strategy, priority, d
+-- ARGV[3] by           optional: who stores it, for the audit
 -- Reply   stored <config_version>
 -- Cost    O(pools); decodes the whole configuration, at most 200 pools of 8,192 bytes
-define('pool_put', function(P, id, json)
+define('pool_put', function(P, id, json, by)
   id_arg(id, 'pool')
   check(json and #json <= POOL_BYTES_MAX, 'json', 'must be at most ' .. POOL_BYTES_MAX .. ' bytes')
+  by = by_arg(by)
   local pool = decode_arg(cjson.decode, json, 'json')
   pool_checked(pool, '')
   local text = stored_checked(pool, 'json')
@@ -28,6 +30,6 @@ define('pool_put', function(P, id, json)
   shard_write(S)
   redis.call('HSET', P .. ':pools', id, text)
   config_changed(S)
-  event(S, 'pool_stored', 'pool', id)
+  acted(S, by, 'pool_stored', 'pool', id)
   return reply('stored', S.config_version)
-end, {}, 2)
+end, {}, 3)

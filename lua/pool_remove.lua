@@ -2,10 +2,12 @@
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] pool         id; no other pool nor the language pools may name it as a fallback, nor may it be one of these
+-- ARGV[2] by           optional: who takes it out, for the audit
 -- Reply   removed | unknown
 -- Cost    O(pools)
-define('pool_remove', function(P, id)
+define('pool_remove', function(P, id, by)
   id_arg(id, 'pool')
+  by = by_arg(by)
 
   local S = shard_open(P)
   configured_here(P)
@@ -24,6 +26,6 @@ define('pool_remove', function(P, id)
   shard_write(S)
   redis.call('HDEL', P .. ':pools', id)
   config_changed(S)
-  event(S, 'pool_removed', 'pool', id)
+  acted(S, by, 'pool_removed', 'pool', id)
   return reply('removed')
-end, { 'allow-oom' }, 1)
+end, { 'allow-oom' }, 2)

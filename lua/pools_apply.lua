@@ -7,6 +7,7 @@
 --                      priority, d}, "weights": {tenant: 1 to 100, its turns in the queues (1)}}; what is left out of limits has its default, and without language_pools there
 --                      are none
 -- ARGV[3] source       optional: this is a copy of the first shard's configuration of that version; seen does not count
+-- ARGV[4] by           optional: who applies it, for the audit; source may be '' then
 -- Reply   applied <config_version> | changed <config_version>
 -- Cost    O(pools); at most 200 pools and 1 MiB, of a copy 2 MiB
 local COPY_BYTES_MAX = 2 * 1048576
@@ -46,8 +47,9 @@ local function config_arg(json, most)
   return stored, pools, limits, template, weights
 end
 
-define('pools_apply', function(P, seen, json, source)
+define('pools_apply', function(P, seen, json, source, by)
   integer_arg(seen, 'seen', 0, 9007199254740992)
+  by, source = by_arg(by), source ~= '' and source or nil
   if source then integer_arg(source, 'source', 1, 9007199254740992) end
   -- pools that were put one by one may be more than a file may have, and all of them are to be copied
   local stored, pools, limits, template, weights = config_arg(json, source and COPY_BYTES_MAX or 1048576)
@@ -71,6 +73,6 @@ define('pools_apply', function(P, seen, json, source)
   if template then redis.call('HSET', P, 'language_pools', template_text(template)) end
   if weights then redis.call('HSET', P, 'weights', weights) end
   config_changed(S)
-  event(S, 'pools_applied', 'pools', #stored / 2)
+  acted(S, by, 'pools_applied', 'pools', #stored / 2)
   return reply('applied', S.config_version)
-end, {}, 3)
+end, {}, 4)

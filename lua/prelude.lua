@@ -75,6 +75,13 @@ local function integer_arg(value, field, low, high)
   check(false, field, 'must be a whole number from ' .. number_text(low) .. ' to ' .. number_text(high))
 end
 
+-- by_arg: who acts, for the audit; nil where that is not said
+local function by_arg(value)
+  if value == nil or value == '' then return nil end
+  check(#value <= 128 and string.find(value, '^[%w._:@/-]+$'), 'by', 'must be at most 128 characters of A-Z a-z 0-9 . _ : @ / -')
+  return value
+end
+
 local function percent_arg(value, field)
   local number = #value <= 32 and string.find(value, '^%d+%.?%d*$') and tonumber(value)
   check(number and number <= 100, field, 'must be a number from 0 to 100')

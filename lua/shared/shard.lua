@@ -70,5 +70,16 @@ local function event(S, kind, ...)
   redis.call('XADD', S.P .. ':events', 'MAXLEN', '~', 10000, '*', 'kind', kind, ...)
 end
 
+-- audited: somebody's doing, kept apart from what happens by itself, which would soon trim it. by is nil where nobody
+-- said who. A caller whose user may not write it, such as a node's, has already changed what it may: it is no error then.
+local function audited(S, by, kind, ...)
+  if by then redis.pcall('XADD', S.P .. ':audit', 'MAXLEN', '~', 10000, '*', 'kind', kind, 'by', by, ...) end
+end
+
+local function acted(S, by, kind, ...)
+  event(S, kind, ...)
+  audited(S, by, kind, ...)
+end
+
 -- unique_number: rises with every use for one owner, also when the owner's last number was forgotten.
 local function unique_number(S, last) return number_text(math.max((tonumber(last) or 0) + 1, S.time_us)) end

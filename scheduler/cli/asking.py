@@ -1,6 +1,8 @@
 """What commands that speak to Redis itself share: their options, and the shards to ask."""
 
 import asyncio
+import getpass
+import platform
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ import msgspec
 from scheduler.cli.settings import settings_with
 from scheduler.domain.shards import home_tag, job_tag
 from scheduler.errors import ServerUnavailable
+from scheduler.store.actor import acting
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
-from scheduler.store.keys import shard_key
+from scheduler.store.keys import audit_key, events_key, shard_key
 from scheduler.store.layout import FIRST, read_tags
 from scheduler.store.moves import Moves
 from scheduler.store.views import Views
@@ -32,6 +35,7 @@ class Shard:
     functions: Moves
     views: Views
     events: EventReader
+    audit: EventReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,14 @@ def tell(text: str, document: object, *, as_json: bool) -> None:
     click.echo(msgspec.json.encode(document) if as_json else text)
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # a number that has no name here, as in a container
+        return "-"
+
+
 def where(command: Command) -> Command:
     command = click.option("--namespace", help="first part of every key [default: fleet]")(command)
     return click.option("--redis-url", help="Redis address [default: REDIS_URL]")(command)
@@ -84,9 +96,16 @@ def on_redis(redis_url: str | None, namespace: str | None, ask: Callable[[OnRedi
                 key = shard_key(settings.namespace, tag)
                 blocking = connect_blocking(settings.redis_url, block_ms=BLOCK_MS)
                 opened.push_async_callback(blocking.aclose)
-                return Shard(tag, Moves(client, key), Views(client, key), EventReader(blocking, key))
+                return Shard(
+                    tag,
+                    Moves(client, key),
+                    Views(client, key),
+                    EventReader(blocking, events_key(key)),
+                    EventReader(blocking, audit_key(key)),
+                )
 
             tags = await read_tags(client, shard_key(settings.namespace, FIRST)) or (FIRST,)
             return await ask(OnRedis(tuple(map(shard, tags))))
 
-    return asyncio.run(run())
+    with acting(f"cli:{_user()}@{platform.node()}"):
+        return asyncio.run(run())

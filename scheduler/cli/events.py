@@ -1,12 +1,12 @@
 """`fleet events`: what happened, and what happens, read from Redis itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import click
 
-from scheduler.cli.asking import AS_JSON, OnRedis, Shard, on_redis, where
+from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
 from scheduler.domain.ids import checked_id, checked_job_id
 from scheduler.errors import ServerUnavailable
 from scheduler.store.events import PAGE, START, Event, EventReader, order
@@ -70,6 +70,27 @@ async def _follow(reader: EventReader, position: str, show: Callable[[Event], No
         position = page[-1].position if page else position
 
 
+async def _begun(reader: EventReader, wanted: Filter, count: int) -> tuple[str, list[Event]]:
+    # where to go on is asked first: what comes meanwhile is among the last, or behind it
+    _, newest = await reader.span()
+    shown = await latest(reader, wanted, count)
+    return max(newest, shown[-1].position if shown else START, key=order), shown
+
+
+async def tail(
+    readers: Sequence[EventReader], wanted: Filter, count: int, show: Callable[[Event], None], *, follow: bool
+) -> None:
+    """Show the last so many of all the streams, in their order in time; with follow go on, for ever."""
+    begins = [await _begun(reader, wanted, count) for reader in readers]
+    last = sorted((event for _, shown in begins for event in shown), key=lambda event: order(event.position))
+    for event in last[len(last) - min(count, len(last)) :]:
+        show(event)
+    if follow:
+        await asyncio.gather(
+            *(_follow(reader, begin, show, wanted) for reader, (begin, _) in zip(readers, begins, strict=True))
+        )
+
+
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="go on with what happens, until Ctrl-C")
 @click.option("--kind", "kinds", multiple=True, help="only this kind; may be given again, or with commas between")
@@ -101,23 +122,7 @@ def events(
     def show(event: Event) -> None:
         click.echo(event.json if as_json else line(event))
 
-    async def begun(shard: Shard) -> tuple[str, list[Event]]:
-        # where to go on is asked first: what comes meanwhile is among the last, or behind it
-        _, newest = await shard.events.span()
-        shown = await latest(shard.events, wanted, count)
-        return max(newest, shown[-1].position if shown else START, key=order), shown
-
     async def run(fleet: OnRedis) -> None:
-        begins = [await begun(shard) for shard in fleet.shards]
-        last = sorted((event for _, shown in begins for event in shown), key=lambda event: order(event.position))
-        for event in last[len(last) - min(count, len(last)) :]:
-            show(event)
-        if follow:
-            await asyncio.gather(
-                *(
-                    _follow(shard.events, begin, show, wanted)
-                    for shard, (begin, _) in zip(fleet.shards, begins, strict=True)
-                )
-            )
+        await tail([shard.events for shard in fleet.shards], wanted, count, show, follow=follow)
 
     on_redis(redis_url, namespace, run)

@@ -1,4 +1,4 @@
-"""`fleet node run`: one node, with the demo handler or a function of yours."""
+"""`fleet node`: one node with the demo handler or a function of yours, and the words of an operator."""
 
 import asyncio
 import importlib
@@ -15,6 +15,7 @@ import msgspec
 from scheduler.agent import Agent, FencedOut, Handler, NodeConfig
 from scheduler.agent.config import labels_from
 from scheduler.agent.demo import demo_handler
+from scheduler.cli.marking import cordon, drain, uncordon
 from scheduler.cli.settings import settings_with
 from scheduler.domain.ids import NodeId, Token
 from scheduler.domain.services import Service, tokens_offered
@@ -23,7 +24,12 @@ from scheduler.errors import BadInput
 
 @click.group()
 def node() -> None:
-    """Nodes of this machine."""
+    """Run a node here, or say of any node whether it takes jobs."""
+
+
+node.add_command(cordon)
+node.add_command(uncordon)
+node.add_command(drain)
 
 
 def _handler(name: str) -> Handler:

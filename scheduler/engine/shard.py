@@ -18,7 +18,7 @@ from scheduler.settings import Settings
 from scheduler.store.client import Client, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
 from scheduler.store.inspecting import Inspected
-from scheduler.store.keys import shard_key
+from scheduler.store.keys import events_key, shard_key
 from scheduler.store.library import Library
 from scheduler.store.moves import Moves
 from scheduler.store.views import Views
@@ -38,14 +38,16 @@ class Shard:
         self.functions = Moves(client, self.key, library)
         self.views = Views(client, self.key)
         self.inspected = Inspected(client, self.key)
-        self.events = EventReader(client, self.key)
+        self.events = EventReader(client, events_key(self.key))
         self.mirror = Mirror(self.functions, settings.refresh_ms)
         self._batcher = ClaimBatcher(self.functions, settings.deadline_ms)
         self.dispatcher = Dispatcher(
             self.mirror, self._batcher, candidates=settings.candidates, deadline_ms=settings.deadline_ms
         )
         self.reads = JobReads(self.views)
-        self.follower = Follower(EventReader(self._blocking, self.key), lambda: self.mirror.snapshot.epoch)
+        self.follower = Follower(
+            EventReader(self._blocking, events_key(self.key)), lambda: self.mirror.snapshot.epoch
+        )
         self.waker = Waker(self.follower, self.reads, self.views)
         self.fanout = Fanout(self.follower, self.events, self.mirror, settings.event_clients)
         self.follower.add(self.waker)

@@ -10,7 +10,6 @@ from redis.exceptions import RedisError
 
 from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.client import Client, heeding_cancel
-from scheduler.store.keys import events_key
 
 BLOCK_MS = 1_000
 PAGE = 1_000
@@ -53,11 +52,14 @@ class Event:
 
 
 class EventReader:
-    """Reads of one shard's stream. `after` blocks and needs a connection of its own: a client of connect_blocking."""
+    """Reads of one shard's stream of events, or of its audit, which has the same form.
 
-    def __init__(self, blocking: Client, shard: str) -> None:
+    `after` blocks and needs a connection of its own: a client of connect_blocking.
+    """
+
+    def __init__(self, blocking: Client, stream: str) -> None:
         self._blocking = blocking
-        self._stream = events_key(shard)
+        self._stream = stream
 
     async def span(self) -> tuple[str, str]:
         """The positions of the oldest and the newest event that are kept; twice the start where none is."""

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
+from scheduler.store.actor import by
 from scheduler.store.client import Client
 from scheduler.store.codec import Answer, MirrorPage, Shortlist, pack_claim, read_answer, read_answers, read_mirror
 from scheduler.store.explained import ExplainedPage, read_explained
@@ -61,6 +62,14 @@ class Applied:
 
 def _pairs(fields: Mapping[str, object]) -> list[str]:
     return [str(word) for name, value in fields.items() for word in (name, value)]
+
+
+def _acted(*optional: str | int) -> list[str | int]:
+    """Trailing arguments, and who acts behind them; empty ones at the end are left out."""
+    words = [*optional, by()]
+    while words and words[-1] == "":
+        words.pop()
+    return words
 
 
 class Functions:
@@ -121,27 +130,28 @@ class Functions:
 
     async def node_mark(self, node: NodeId, mark: Mark, drain_ms: int | None = None) -> str | None:
         """The node's new state, or None where Redis does not know it."""
-        extra = [] if drain_ms is None else [drain_ms]
-        answer = await self._call("node_mark", node, mark, *extra)
+        answer = await self._call("node_mark", node, mark, *_acted("" if drain_ms is None else drain_ms))
         return answer[1].decode() if answer[0] == b"marked" else None
 
     async def node_remove(self, node: NodeId, incarnation: int) -> Literal["removed", "unknown", "fenced"]:
-        return cast("Literal['removed', 'unknown', 'fenced']", await self._word("node_remove", node, incarnation))
+        return cast(
+            "Literal['removed', 'unknown', 'fenced']", await self._word("node_remove", node, incarnation, *_acted())
+        )
 
     async def pool_put(self, pool: PoolName, text: str) -> int:
         """Store one pool, given as JSON; answers the config_version that holds it."""
-        return int((await self._call("pool_put", pool, text))[1])
+        return int((await self._call("pool_put", pool, text, *_acted()))[1])
 
     async def pool_remove(self, pool: PoolName) -> Literal["removed", "unknown"]:
-        return cast("Literal['removed', 'unknown']", await self._word("pool_remove", pool))
+        return cast("Literal['removed', 'unknown']", await self._word("pool_remove", pool, *_acted()))
 
     async def pools_apply(self, seen: int, text: str, source: int | None = None) -> Applied:
         """Replace the whole configuration, given as JSON, if `seen` is still its version.
 
         With source it is a copy of the first shard's of that version, and replaces any older copy.
         """
-        copied = [] if source is None else [source]
-        word, version = (await self._call("pools_apply", seen, text, *copied))[:2]
+        more = _acted("") if source is None else [source]
+        word, version = (await self._call("pools_apply", seen, text, *more))[:2]
         return Applied(word == b"applied", int(version))
 
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
@@ -171,7 +181,9 @@ class Functions:
         return cast("Literal['finished', 'duplicate', 'fenced', 'unknown']", word)
 
     async def job_cancel(self, job: JobId) -> Literal["cancelled", "duplicate", "unknown", "moved"]:
-        return cast("Literal['cancelled', 'duplicate', 'unknown', 'moved']", await self._word("job_cancel", job))
+        return cast(
+            "Literal['cancelled', 'duplicate', 'unknown', 'moved']", await self._word("job_cancel", job, *_acted())
+        )
 
     async def reap(self, maximum: int = 32) -> Reaped:
         """One bounded turn of reaping; call again while it finds maximum of something."""

@@ -56,6 +56,10 @@ def events_key(shard: str) -> str:
     return f"{shard}:events"
 
 
+def audit_key(shard: str) -> str:
+    return f"{shard}:audit"
+
+
 def waiting_key(shard: str) -> str:
     return f"{shard}:waiting"
 

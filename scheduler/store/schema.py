@@ -111,6 +111,11 @@ KEYS = (
     KeyRow("P:leases", "zset", "every lease that reaping may end, by deadline"),
     KeyRow("P:session:<tenant>:<id>", "string", "the session's node, with a time to live"),
     KeyRow("P:events", "stream", "what happened, with reasons; about the last 10,000"),
+    KeyRow(
+        "P:audit",
+        "stream",
+        "who changed nodes, pools or others' jobs, by a door that says who; about the last 10,000",
+    ),
 )
 
 

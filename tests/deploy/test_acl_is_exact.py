@@ -24,6 +24,7 @@ BESIDE = {
         f"ZCARD {P}:node:n:leases", f"ZSCAN {P}:nodes 0", f"HGETALL {P}:pools", f"SCARD {P}:pool:a",
         f"SINTERCARD 2 {P}:free {P}:pool:a", f"ZCOUNT {P}:settled -inf 1", f"HGETALL {P}", f"ZCARD {P}:leases",
         f"XRANGE {P}:events - +", f"XREVRANGE {P}:events + -", f"XREAD BLOCK 1000 STREAMS {P}:events 0",
+        f"XRANGE {P}:audit - +", f"XREVRANGE {P}:audit + -", f"XREAD BLOCK 1000 STREAMS {P}:audit 0",
     ],
     "inspector": [
         "PING", f"TYPE {P}:nodes", f"EXISTS {P}:nodes", f"TTL {P}:session:a:b", f"PTTL {P}:session:a:b",

@@ -31,9 +31,9 @@ def split(arguments: str) -> list[str]:
 
 
 def calls(source: str) -> list[list[str]]:
-    """The arguments of each call of event(S, ...) behind the first."""
+    """The arguments of each call of event(S, ...) or acted(S, by, ...) behind these."""
     found = []
-    for match in re.finditer(r"(?<!function )\bevent\(S, ", source):
+    for match in re.finditer(r"(?<!function )\b(?:event\(S|acted\(S, by), ", source):
         at, depth = match.end(), 1
         while depth:
             depth += {"(": 1, ")": -1}.get(source[at], 0)
@@ -47,6 +47,8 @@ def written() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / "lua").rglob("*.lua")):
         for kind, *pairs in calls(path.read_text("utf-8")):
+            if kind == "kind":  # within acted() itself
+                continue
             if literal := re.fullmatch(r"'(\w+)'", kind):
                 kinds = [literal[1]]
             else:
