@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from redis.cluster import RedisCluster
 
 from scheduler.dev.cluster import EmbeddedCluster
@@ -19,6 +20,10 @@ from scheduler.errors import NoServer
 from scheduler.store.layout import chosen_tags
 from scheduler.store.library import read_library
 from tests.sharded import Shards
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("fleet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleet")
 
 # Tests may look where DEBUG looks (DEBUG SLEEP, DEBUG SET-ACTIVE-EXPIRE); both servers forbid it by default.
 _ARGS = ("--enable-debug-command", "local")
