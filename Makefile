@@ -78,13 +78,15 @@ pins: ## the hashes of what constraints.txt pins, of every wheel for every syste
 
 DIST ?= dist
 RUN := $(VENV)/run
+# The time in what is built is that of the commit.
+COMMITTED = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)
 
 dist: setup ## the wheel, the same bytes each time, and the SBOM of what runs it, in dist/ (DIST=folder)
 	rm -rf $(DIST)
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -t wheel -d $(DIST)
+	$(COMMITTED) $(BIN)/python -m hatchling build -t wheel -d $(DIST)
 	$(CLEAN) $(PYTHON) -m venv --clear $(RUN)
 	$(HASHED) $(RUN)/bin/python $(INSTALL) deploy/pins/run.txt
 	$(HASHED) $(RUN)/bin/python -m pip install --quiet --no-deps --no-index $(DIST)/*.whl
 	$(HASHED) $(RUN)/bin/python -m pip uninstall --quiet --yes pip setuptools
-	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	$(COMMITTED) $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file $(DIST)/fleet-scheduler.cdx.json $(RUN)/bin/python
