@@ -25,7 +25,9 @@ CALLS = 80
 
 @asynccontextmanager
 async def served(app: Starlette, port: int) -> AsyncIterator[None]:
-    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    # connections stay for as long as a client may keep one, or it would write into one that was just closed
+    config = uvicorn.Config(app, port=port, log_level="warning", timeout_keep_alive=60)
+    running = uvicorn.Server(config)
     task = asyncio.create_task(running.serve())
     try:
         await until(lambda: asyncio.sleep(0, running.started), "the server listens")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-SILENT_S = 3.0
+SILENT_S = 10.0
 
 
 @dataclass

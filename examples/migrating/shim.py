@@ -9,6 +9,8 @@ from contextlib import suppress
 import httpx
 
 TURN_S = 0.2
+# Whether a worker lives is for the old registry to say; this is long enough for another shim to go on.
+TTL_MS = 10_000
 MARK = {"kept_by": "shim"}
 
 
@@ -65,8 +67,8 @@ class Shim:
         elif known.status_code != 404:
             # nobody knows now whether the worker has gone over
             return False
-        body = {"endpoint": worker["url"], "capabilities": worker["offers"], "labels": MARK, **_room(worker)}
-        answer = await self._fleet.put(f"/v1/nodes/{name}", json=body)
+        body = {"endpoint": worker["url"], "capabilities": worker["offers"], "labels": MARK, "ttl_ms": TTL_MS}
+        answer = await self._fleet.put(f"/v1/nodes/{name}", json=body | _room(worker))
         if answer.is_success:
             self._kept[name] = answer.json()["incarnation"]
         return answer.is_success
