@@ -139,7 +139,7 @@ def test_the_wheel_is_the_same_to_the_byte_whoever_builds_it(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not in a clone")
 def test_make_dist_lists_what_runs_the_wheel_as_cyclonedx(tmp_path: Path) -> None:
     from cyclonedx.schema import SchemaVersion
@@ -150,7 +150,7 @@ def test_make_dist_lists_what_runs_the_wheel_as_cyclonedx(tmp_path: Path) -> Non
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3_000:]
