@@ -15,8 +15,8 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 pytestmark = pytest.mark.slow
 
 
-def test_there_are_three() -> None:
-    assert [page.parent.name for page in PAGES] == ["gateway", "speech", "transcode"]
+def test_there_are_four() -> None:
+    assert [page.parent.name for page in PAGES] == ["gateway", "migrating", "speech", "transcode"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
