@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scheduler.errors import BadInput
 
@@ -39,8 +39,19 @@ class Span:
 _NONE: AbstractContextManager[None] = nullcontext()
 
 
-def _used() -> bool:
-    return sys.modules.get("opentelemetry.trace") is not None
+def _api() -> Any:
+    """OpenTelemetry's module, or None; whoever has a span has imported it."""
+    return sys.modules.get("opentelemetry.trace")
+
+
+def _provider() -> "TracerProvider | None":
+    """Who records this program's spans. That the module is there says little: redis-py imports it, too."""
+    api = _api()
+    # not yet, while another thread is importing it
+    if api is None or not hasattr(api, "get_tracer_provider"):
+        return None
+    provider: TracerProvider = api.get_tracer_provider()
+    return None if isinstance(provider, api.ProxyTracerProvider) else provider
 
 
 @lru_cache(maxsize=4)
@@ -50,7 +61,7 @@ def _tracer(provider: "TracerProvider") -> "Tracer":
 
 def here() -> str:
     """The present span as a traceparent, '' outside of any."""
-    if not _used():
+    if _api() is None:
         return ""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -64,24 +75,34 @@ def headers() -> dict[str, str]:
     return {"traceparent": told} if (told := here()) else {}
 
 
-def span(
-    name: str, kind: Kind, parent: str | None = None, attributes: Attributes | None = None
-) -> AbstractContextManager[Span | None]:
-    """A span around a block, or None where the program traces nothing.
+def span(name: str, kind: Kind, attributes: Attributes | None = None) -> AbstractContextManager[Span | None]:
+    """A span around a block, part of the present one; or None where nobody records."""
+    provider = _provider()
+    return _NONE if provider is None else _open(provider, name, kind, None, attributes)
 
-    `parent` is a traceparent; '' begins a trace, and without it the present span is the parent.
+
+def span_under(
+    parent: str, name: str, kind: Kind, attributes: Attributes | None = None, *, unless_within: bool = False
+) -> AbstractContextManager[Span | None]:
+    """The same under this traceparent, whatever span is present; '' begins a trace.
+
+    unless_within: a present span is the parent all the same, as where a program traces its requests itself.
     """
-    return _open(name, kind, parent, attributes) if _used() else _NONE
+    provider = _provider()
+    if provider is None:
+        return _NONE
+    return _open(provider, name, kind, (here() if unless_within else "") or parent, attributes)
 
 
 @contextmanager
-def _open(name: str, kind: Kind, parent: str | None, attributes: Attributes | None) -> Iterator[Span]:
+def _open(
+    provider: "TracerProvider", name: str, kind: Kind, parent: str | None, attributes: Attributes | None
+) -> Iterator[Span]:
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     within = None if parent is None else TraceContextTextMapPropagator().extract({"traceparent": parent})
-    tracer = _tracer(trace.get_tracer_provider())
-    with tracer.start_as_current_span(name, within, trace.SpanKind[kind], attributes) as opened:
+    with _tracer(provider).start_as_current_span(name, within, trace.SpanKind[kind], attributes) as opened:
         yield Span(opened, here())
 
 

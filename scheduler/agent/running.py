@@ -149,7 +149,7 @@ class Hands:
 
     def _traced(self, job: Job) -> AbstractContextManager[object]:
         told: dict[str, str | int] = {"fleet.job.id": job.id, "fleet.fence": job.fence, "fleet.attempt": job.attempt}
-        return tracing.span("run job", "CONSUMER", job.traceparent, {**told, "fleet.node.id": self._node})
+        return tracing.span_under(job.traceparent, "run job", "CONSUMER", {**told, "fleet.node.id": self._node})
 
     async def _handled(self, job: Job) -> tuple[Outcome, str]:
         limit = asyncio.timeout(job.remaining_ms / 1000)

@@ -186,7 +186,7 @@ class Dispatcher:
             look,
             last,
         )
-        with tracing.span("claim", "CLIENT", None, _CLAIM):
+        with tracing.span("claim", "CLIENT", _CLAIM):
             answer = await self._batcher.claim(request, shortlist)
         proposal = _Proposal(snapshot, eligible, candidates, nodes, answer)
         self._correct(proposal)

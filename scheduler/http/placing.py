@@ -16,7 +16,7 @@ async def place(request: Request, wanted: JobRequest) -> tuple[Verdict, str]:
     """The engine's verdict, and the traceparent that the job was given: of the span, else as the request had it."""
     engine: Engine = request.app.state.engine
     started = time.perf_counter()
-    with tracing.span("place job", "SERVER", tracing.here() or wanted.traceparent) as span:
+    with tracing.span_under(wanted.traceparent, "place job", "SERVER", unless_within=True) as span:
         if span is not None:
             wanted = msgspec.structs.replace(wanted, traceparent=span.traceparent)
         if wanted.traceparent:
@@ -24,6 +24,9 @@ async def place(request: Request, wanted: JobRequest) -> tuple[Verdict, str]:
         else:
             logs.bind(tenant=wanted.demand.tenant, job_id=wanted.id)
         verdict = await engine.place(wanted)
+        if isinstance(verdict, Placement):
+            # between shards an id that is ours was changed
+            logs.bind(job_id=verdict.placed.placement.job, node=verdict.placed.placement.node)
         if span is not None:
             span.note({"fleet.tenant": wanted.demand.tenant, **_attributes(wanted, verdict)})
     request.app.state.metrics.saw(verdict, time.perf_counter() - started)
