@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pythonjsonlogger.core import LogData
@@ -23,7 +22,8 @@ _HIDDEN = "***"
 _PLAIN = re.compile(r"[A-Za-z0-9._:/{}+@-]+")
 # All that could end a line, or speak to a terminal.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_bound: ContextVar[Mapping[str, object]] = ContextVar("fleet_log_fields", default=MappingProxyType({}))
+_UNBOUND: Mapping[str, object] = {}
+_bound: ContextVar[Mapping[str, object]] = ContextVar("fleet_log_fields", default=_UNBOUND)
 
 
 class Line(dict[str, object]):

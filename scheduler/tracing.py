@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry in programs that use it; in all others each call here is one look into a table.
+"""Traces by OpenTelemetry in programs that use it; in all others the calls here do nothing.
 
 Whoever has a span has imported OpenTelemetry, so nothing here imports it for a program that has not.
 """
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from scheduler.errors import BadInput
 
@@ -39,19 +39,19 @@ class Span:
 _NONE: AbstractContextManager[None] = nullcontext()
 
 
-def _api() -> Any:
-    """OpenTelemetry's module, or None; whoever has a span has imported it."""
-    return sys.modules.get("opentelemetry.trace")
+# Who records this program's spans: asking OpenTelemetry for each of them would cost as much as a span.
+_recorder: "TracerProvider | None" = None
 
 
-def _provider() -> "TracerProvider | None":
-    """Who records this program's spans. That the module is there says little: redis-py imports it, too."""
-    api = _api()
-    # not yet, while another thread is importing it
-    if api is None or not hasattr(api, "get_tracer_provider"):
-        return None
-    provider: TracerProvider = api.get_tracer_provider()
-    return None if isinstance(provider, api.ProxyTracerProvider) else provider
+def look() -> None:
+    """Find out whether this program has set up OpenTelemetry; a replica or an agent that starts asks once.
+
+    Nothing is imported for it, and that it is there already says little: redis-py imports a part of it.
+    """
+    global _recorder  # noqa: PLW0603 - there is one in a program, as OpenTelemetry has it
+    api = sys.modules.get("opentelemetry.trace")
+    provider = None if api is None else api.get_tracer_provider()
+    _recorder = None if api is None or isinstance(provider, api.ProxyTracerProvider) else provider
 
 
 @lru_cache(maxsize=4)
@@ -61,7 +61,7 @@ def _tracer(provider: "TracerProvider") -> "Tracer":
 
 def here() -> str:
     """The present span as a traceparent, '' outside of any."""
-    if _api() is None:
+    if sys.modules.get("opentelemetry.trace") is None:
         return ""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -77,8 +77,7 @@ def headers() -> dict[str, str]:
 
 def span(name: str, kind: Kind, attributes: Attributes | None = None) -> AbstractContextManager[Span | None]:
     """A span around a block, part of the present one; or None where nobody records."""
-    provider = _provider()
-    return _NONE if provider is None else _open(provider, name, kind, None, attributes)
+    return _NONE if _recorder is None else _open(_recorder, name, kind, None, attributes)
 
 
 def span_under(
@@ -88,10 +87,9 @@ def span_under(
 
     unless_within: a present span is the parent all the same, as where a program traces its requests itself.
     """
-    provider = _provider()
-    if provider is None:
+    if _recorder is None:
         return _NONE
-    return _open(provider, name, kind, (here() if unless_within else "") or parent, attributes)
+    return _open(_recorder, name, kind, (here() if unless_within else "") or parent, attributes)
 
 
 @contextmanager
@@ -126,6 +124,7 @@ def start_tracing(endpoint: str, service: str) -> Callable[[], None]:
     provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
     trace.set_tracer_provider(provider)
+    look()
 
     def end() -> None:
         ending = threading.Thread(target=provider.shutdown, daemon=True)

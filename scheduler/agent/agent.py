@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 
+from scheduler import tracing
 from scheduler.agent.config import NodeConfig
 from scheduler.agent.inbox import BLOCK_MS, Taker
 from scheduler.agent.job import Handler
@@ -95,6 +96,7 @@ class Agent:
     async def run(self) -> None:
         """Serve until `leave`; raises FencedOut when another process takes the id, BadInput on a refused config."""
         bind(node=self.config.id)
+        tracing.look()
         finding = asyncio.create_task(self._find_shard())
         leaving = asyncio.create_task(self._leave.wait())
         tasks: list[asyncio.Task[object]] = [finding, leaving]

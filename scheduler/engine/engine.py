@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from scheduler import tracing
 from scheduler.domain.job import JobRequest
 from scheduler.engine.configuring import Configured
 from scheduler.engine.dispatch import Verdict
@@ -63,6 +64,7 @@ class Engine:
 
     async def start(self) -> None:
         """Begin to follow Redis; returns at once, also while Redis is down."""
+        tracing.look()
         self.first.start()
         self._tasks = [asyncio.create_task(self._check_for_ever()), asyncio.create_task(self.door.watch())]
 

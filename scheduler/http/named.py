@@ -1,5 +1,6 @@
 """Gives each request an id, which its answer and every record under it have; logs each answer where asked to."""
 
+import itertools
 import logging
 import re
 import secrets
@@ -21,6 +22,9 @@ class Named:
     def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
         self._app = app
         self._logs = access_log
+        # drawing each at random would take as long as all the rest here
+        self._prefix = secrets.token_hex(6).encode()
+        self._numbers = itertools.count(1)
         if access_log:
             # it is its own switch, whatever else is logged
             log.setLevel(logging.INFO)
@@ -29,10 +33,13 @@ class Named:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        name = next((value for key, value in scope["headers"] if key == b"x-request-id"), b"")
-        if _GIVEN.fullmatch(name) is None:
-            # a bad one is not told of anywhere: it may be what somebody wants to see in a log
-            name = secrets.token_hex(8).encode()
+        name = b""
+        for key, value in scope["headers"]:
+            if key == b"x-request-id":
+                name = value
+        # a bad one is not told of anywhere: it may be what somebody wants to see in a log
+        if not name or _GIVEN.fullmatch(name) is None:
+            name = b"%b-%x" % (self._prefix, next(self._numbers))
         scope["request_id"] = text = name.decode()
         bind(request_id=text)
         status = 500

@@ -17,6 +17,7 @@ def listening(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         # no request is judged by where it came from
         proxy_headers=False,
         log_config=None,
+        log_level="warning",
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,
         backlog=2_048,
