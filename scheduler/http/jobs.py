@@ -20,7 +20,6 @@ from scheduler.domain.answers import (
 from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
 from scheduler.domain.job import JobState
 from scheduler.domain.reason import RefusalClass
-from scheduler.domain.traceparent import traceparent_in
 from scheduler.domain.views import JobView, NodeAddress
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
@@ -28,7 +27,7 @@ from scheduler.engine.locating import Located
 from scheduler.errors import Overrun
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.placing import place
-from scheduler.http.problems import Problem, header, problem_of
+from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
 from scheduler.store.codec import Crowded, Exists, Waiting
 from scheduler.store.functions import Running
@@ -92,7 +91,7 @@ _SENTENCES = {
 async def post_job(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     body = decoded(await read_body(request), JobBody, packed=packed)
-    wanted = job_request(body, tenant, packed=packed, traceparent=traceparent_in(header(request, b"traceparent")))
+    wanted = job_request(body, tenant, packed=packed, traceparent=request.scope.get("traceparent", ""))
     status, told = _told(*await place(request, wanted))
     headers = {"location": f"/v1/jobs/{told.job.id}"} if status in {201, 202} else None
     return answer(request, told, status, headers)
@@ -101,7 +100,7 @@ async def post_job(request: Request) -> Response:
 async def post_batch(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     batch = decoded(await read_body(request), BatchBody, packed=packed)
-    traceparent = traceparent_in(header(request, b"traceparent"))
+    traceparent = request.scope.get("traceparent", "")
 
     async def one(raw: bytes) -> BatchOutcome:
         try:

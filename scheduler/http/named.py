@@ -8,6 +8,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scheduler.domain.traceparent import traceparent_in
 from scheduler.logs import Line, bind
 
 # What proxies and clients make of UUIDs, ULIDs, hexadecimal and base64; nothing that could end a line or a value.
@@ -37,6 +38,9 @@ class Named:
         for key, value in scope["headers"]:
             if key == b"x-request-id":
                 name = value
+            elif key == b"traceparent":
+                # in the same pass, for a second one is felt
+                scope["traceparent"] = traceparent_in(value.decode("latin-1"))
         # a bad one is not told of anywhere: it may be what somebody wants to see in a log
         if not name or _GIVEN.fullmatch(name) is None:
             name = b"%b-%x" % (self._prefix, next(self._numbers))
