@@ -255,7 +255,8 @@ ODD_CLAIM: dict[str, list[Any]] = {
     "releases": [-1, 1_001, 1.5, "1", float("nan")],
     "released_by": [7, "", "n1", "n1:", "n1:x", ":5", "a b:5", "x" * 100 + ":5"],
     "traceparent": [7, "", TRACE[:54], TRACE + "0", TRACE.upper(), "01" + TRACE[2:], TRACE.replace("7", "g"),
-                    "\n" + TRACE[1:], TRACE[:35] + "0" + TRACE[36:], TRACE[:34] + "-" + TRACE[36:] + "0",
+                    "\n" + TRACE[1:], TRACE[:35] + "0" + TRACE[36:], TRACE[:34] + "-" + TRACE[34] + TRACE[36:],
+                    TRACE[:52] + "0-1",
                     TRACE[:-1] + "\n", MIB],
 }  # fmt: skip
 
