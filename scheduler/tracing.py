@@ -49,9 +49,14 @@ def look() -> None:
     Nothing is imported for it, and that it is there already says little: redis-py imports a part of it.
     """
     global _recorder  # noqa: PLW0603 - there is one in a program, as OpenTelemetry has it
-    api = sys.modules.get("opentelemetry.trace")
-    provider = None if api is None else api.get_tracer_provider()
-    _recorder = None if api is None or isinstance(provider, api.ProxyTracerProvider) else provider
+    if sys.modules.get("opentelemetry.trace") is None:
+        _recorder = None
+        return
+    # waits where another thread is importing it now
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    _recorder = None if isinstance(provider, trace.ProxyTracerProvider) else provider
 
 
 @lru_cache(maxsize=4)

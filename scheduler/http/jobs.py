@@ -29,6 +29,7 @@ from scheduler.http.body import answer, decoded, is_packed, number_query, read_a
 from scheduler.http.placing import place
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
+from scheduler.logs import bind
 from scheduler.store.codec import Crowded, Exists, Waiting
 from scheduler.store.functions import Running
 from scheduler.store.moves import Moves
@@ -120,7 +121,9 @@ def _unknown() -> Problem:
 
 
 def _job_id(request: Request) -> JobId:
-    return checked_job_id(request.path_params["job"])
+    job = checked_job_id(request.path_params["job"])
+    bind(job_id=job)
+    return job
 
 
 async def _functions(request: Request, job: JobId) -> Moves:

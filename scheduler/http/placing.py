@@ -20,9 +20,9 @@ async def place(request: Request, wanted: JobRequest) -> tuple[Verdict, str]:
         if span is not None:
             wanted = msgspec.structs.replace(wanted, traceparent=span.traceparent)
         if wanted.traceparent:
-            logs.bind(tenant=wanted.demand.tenant, job_id=wanted.id, trace_id=wanted.traceparent[3:35])
+            logs.bind(job_id=wanted.id, trace_id=wanted.traceparent[3:35])
         else:
-            logs.bind(tenant=wanted.demand.tenant, job_id=wanted.id)
+            logs.bind(job_id=wanted.id)
         verdict = await engine.place(wanted)
         if isinstance(verdict, Placement):
             # between shards an id that is ours was changed

@@ -78,6 +78,18 @@ def test_each_request_has_an_id_in_its_answer_its_problem_and_its_records(
         wait_until(lambda name=name: answered(processes, request_id=name, status=404), "it is logged")  # type: ignore[misc]
 
 
+def test_records_say_what_the_request_is_about(processes: Processes, shards: Shards) -> None:
+    url = processes.replica(ALL)
+    register(shards, "n1", "a")
+    mine = {"x-fleet-tenant": "acme", "x-request-id": "r1"}
+    httpx.post(f"{url}/v1/jobs/acme:none/cancel", headers=mine)
+    httpx.post(f"{url}/v1/nodes/n1/cordon", headers={"x-request-id": "r2"})
+    wait_until(lambda: answered(processes, request_id="r2"), "it is logged")
+    (cancel,), (cordon,) = answered(processes, request_id="r1"), answered(processes, request_id="r2")
+    assert (cancel["job_id"], cancel["tenant"], cancel["status"]) == ("acme:none", "acme", 404)
+    assert (cordon["node"], cordon["status"]) == ("n1", 200)
+
+
 HOSTILE = {
     "long": b"x" * 10_000,
     "newline": b"a\nINFO forged",
