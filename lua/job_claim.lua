@@ -6,8 +6,8 @@
 --                      (true), offered (false: the snapshot knows no node that offers it), look (false: the caller pages
 --                      through all its eligible nodes), last (that page is the last), exclude "<node> …", languages,
 --                      session, affinity sticky|spread, payload, deliver, priority, ack_ms, timeout_ms, max_attempts,
---                      retry_failed, wait_ms (if it is refused, but for being impossible, it waits), elsewhere (true:
---                      another shard offers it, so it may wait also where it is impossible here);
+--                      retry_failed, wait_ms (if it is refused, but for being impossible, it waits), traceparent (W3C),
+--                      elsewhere (true: another shard offers it, so it may wait also where it is impossible here);
 --                      with hold and hold_ms no job is made: a slot is held under this token for as long; with hold
 --                      alone the held slot is the job's; a job that comes from another shard brings attempt, last_fence,
 --                      created_at_ms, releases, released_by

@@ -3,7 +3,7 @@
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] job          id
 -- ARGV[2] fence        as delivered
--- Reply   running <remaining_ms> <payload> | fenced | unknown
+-- Reply   running <remaining_ms> <payload> <attempt> [<traceparent>] | fenced | unknown
 -- Cost    O(log leases)
 define('job_start', function(P, id, fence)
   job_arg(id)
@@ -25,5 +25,6 @@ define('job_start', function(P, id, fence)
       'lease_expires_at_ms', number_text(S.time_ms + timeout_ms))
     lease_put(S, job.node, id, number_text(S.now + timeout_ms))
   end
-  return reply('running', remaining_ms, redis.call('HGET', key, 'payload') or '')
+  local held = redis.call('HMGET', key, 'payload', 'traceparent')
+  return reply('running', remaining_ms, held[1] or '', tonumber(job.attempt), held[2] or nil)
 end, { 'allow-oom' }, 2)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
 from scheduler.http.metrics import Counted, Metrics
+from scheduler.http.named import Named
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
 from scheduler.http.routes import OPERATIONS, methods_of, routes
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> Starlette:
         routes=[*routes(), *routes(PAGES), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
         middleware=[
+            Middleware(Named, access_log=settings.access_log == "on"),
             Middleware(Shedding, engine=engine, shed=metrics.shed),
             Middleware(
                 Counted, metrics=metrics, methods={**methods_of((*OPERATIONS, *PAGES)), _OPENAPI: frozenset({"GET"})}

@@ -3,8 +3,10 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from scheduler.errors import BadInput
 
@@ -22,6 +24,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_max_bytes: int = 1_048_576
     candidates: int = 3
     event_clients: int = 256
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="how records are written on stderr: `text` or `json`")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="the least of what is logged: `debug`, `info`, `warning` or `error`"),
+    ] = "info"
+    access_log: Annotated[
+        Literal["off", "on"], Meta(description="`on`: a replica logs each request that it answers")
+    ] = "off"
+    otlp_endpoint: Annotated[
+        str,
+        Meta(description="where spans are sent to, such as `http://127.0.0.1:4318`; needs the extra `otel`"),
+    ] = ""
 
 
 _RANGES: dict[str, tuple[int, int]] = {
@@ -36,9 +52,16 @@ _RANGES: dict[str, tuple[int, int]] = {
 }
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {
+    name: get_args(hint) for name, hint in get_type_hints(Settings).items() if get_origin(hint) is Literal
+}
+
+
 def _converted(name: str, value: object) -> object:
     if name not in Settings.__struct_fields__:
         raise BadInput(name, "is not a setting")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise BadInput(name, f"must be one of {', '.join(_CHOICES[name])}")
     if name not in _RANGES:
         if not isinstance(value, str) or not value:
             raise BadInput(name, "must be text")

@@ -53,6 +53,11 @@ end
 
 local ID, TOKEN, FLAG = remembered(text_rule(64, '^%w[%w._-]*$')), text_rule(128, '^%w[%w._:>-]*$'), choice_rule(true, false)
 local VERSION, DURATION_MS = text_rule(16, '^%d+$'), whole_rule(1, 86400000)
+-- W3C Trace Context, version 00: trace, span and flags
+local TRACEPARENT = { what = 'must be 00-, 32, 16 and 2 digits of 0-9 a-f with - between them', holds = function(value)
+  return type(value) == 'string' and #value == 55 and string.find(value, '^00%-[0-9a-f]+%-[0-9a-f]+%-[0-9a-f]+$') ~= nil
+    and string.sub(value, 36, 36) == '-' and string.sub(value, 53, 53) == '-'
+end }
 local CLAIM_NEEDS = { 'id', 'tenant', 'demand', 'config_version', 'structure_version', 'nodes', 'structures', 'ranks' }
 local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = text_rule(128, '^%S+$'), tenant = ID,
   demand = text_rule(300000), pool = remembered(text_rule(64, '^[%w._-]*$')), fallback = FLAG,
@@ -64,7 +69,7 @@ local CLAIM_RULES = { id = text_rule(129, '^%w[%w._-]*:?[%w._-]*$'), digest = te
   timeout_ms = DURATION_MS, max_attempts = whole_rule(1, 100), wait_ms = DURATION_MS, retry_failed = whole_rule(0, 1),
   elsewhere = FLAG, hold = text_rule(64, '^%w[%w._-]*$'), hold_ms = whole_rule(1, 60000),
   attempt = whole_rule(0, 10000), last_fence = VERSION, created_at_ms = VERSION, releases = whole_rule(0, 1000),
-  released_by = text_rule(96, '^%w[%w._-]*:%d+$') }
+  released_by = text_rule(96, '^%w[%w._-]*:%d+$'), traceparent = TRACEPARENT }
 
 -- Nodes that the claims of one call may show together: a page, and the shortlists of the others.
 local NODES_MAX = 512
@@ -128,7 +133,7 @@ local SESSION_STICKY_MS, SESSION_SPREAD_MS = 1800000, 30000
 
 -- What a job needs besides its claim; what is left out has the default that this library names.
 local JOB_OPTIONS = { 'payload', 'ack_ms', 'timeout_ms', 'max_attempts', 'retry_failed', 'priority', 'deliver', 'session',
-  'affinity', 'exclude', 'languages', 'wait_ms', 'releases', 'released_by' }
+  'affinity', 'exclude', 'languages', 'wait_ms', 'releases', 'released_by', 'traceparent' }
 
 -- job_create: put the fields that a new job has from its claim behind the first count of those that are written
 local function job_create(S, claim, written, count)

@@ -6,7 +6,7 @@ local MOVE_RETRY_MS, MOVE_LOOK_MS = 2500, 600000
 -- What a job takes along.
 local MOVED_FIELDS = { 'tenant', 'demand', 'digest', 'asked_pool', 'fallback', 'payload', 'ack_ms', 'timeout_ms',
   'max_attempts', 'retry_failed', 'priority', 'deliver', 'session', 'affinity', 'exclude', 'languages', 'wait_ms',
-  'releases', 'released_by', 'attempt', 'fence', 'created_at_ms' }
+  'releases', 'released_by', 'traceparent', 'attempt', 'fence', 'created_at_ms' }
 
 local function moved_read(S, id)
   local held = redis.call('HMGET', job_key(S.P, id), 'state', 'shard', 'hold', 'settled', 'demand')

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import time
 
+from scheduler import tracing
 from scheduler.agent.config import NodeConfig
 from scheduler.agent.inbox import BLOCK_MS, Taker
 from scheduler.agent.job import Handler
@@ -16,6 +17,7 @@ from scheduler.domain.ids import Token
 from scheduler.domain.services import Service
 from scheduler.domain.shards import home_tag
 from scheduler.errors import FleetError
+from scheduler.logs import Line, bind
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.functions import Beat, Functions
 from scheduler.store.inbox import InboxReader
@@ -61,7 +63,7 @@ class Agent:
         """The node's shard is the one that its id leads to, and there is its inbox."""
         shard = shard_key(self._namespace, tag)
         self._functions = Functions(self._beat_client, shard)
-        self._hands = Hands(Functions(self._client, shard), self._handler, self.config.slots)
+        self._hands = Hands(Functions(self._client, shard), self._handler, self.config.slots, self.config.id)
         self._taker = Taker(InboxReader(self._blocking, shard, self.config.id), self._hands)
 
     async def _find_shard(self) -> None:
@@ -93,6 +95,8 @@ class Agent:
 
     async def run(self) -> None:
         """Serve until `leave`; raises FencedOut when another process takes the id, BadInput on a refused config."""
+        bind(node=self.config.id)
+        tracing.look()
         finding = asyncio.create_task(self._find_shard())
         leaving = asyncio.create_task(self._leave.wait())
         tasks: list[asyncio.Task[object]] = [finding, leaving]
@@ -147,7 +151,7 @@ class Agent:
     async def _remove(self) -> None:
         with contextlib.suppress(FleetError):
             if self._incarnation is not None:
-                log.info("node_left node=%s", self.config.id)
+                log.info(Line("node_left", node=self.config.id))
                 await self._functions.node_remove(self.config.id, self._incarnation)
 
     async def _register(self) -> None:
@@ -168,7 +172,7 @@ class Agent:
         if not self._leave.is_set():
             self._hands.open()
         self._taker.restart()
-        log.info("node_registered node=%s pools=%s", self.config.id, " ".join(registered.pools))
+        log.info(Line("node_registered", node=self.config.id, pools=" ".join(registered.pools)))
 
     async def _beat_for_ever(self) -> None:
         period_s, pause_s = self.config.heartbeat_ms / 1000, FIRST_PAUSE_S
@@ -181,14 +185,14 @@ class Agent:
                     await self._register()
             except AWAY as error:
                 if not self._away:
-                    log.warning("redis_away node=%s: %s", self.config.id, error)
+                    log.warning(Line("redis_away", node=self.config.id, error=str(error)))
                 self._away = True
                 # Redis counts a second of an outage: a whole period on top of it could be more than the TTL has left
                 await asyncio.sleep(min(pause_s, period_s / 2))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
                 continue
             if self._away:
-                log.warning("redis_back node=%s", self.config.id)
+                log.warning(Line("redis_back", node=self.config.id))
             self._away, pause_s = False, FIRST_PAUSE_S
             await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
 

@@ -4,15 +4,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from scheduler import logs, tracing
 from scheduler.agent.job import Handler, Job
 from scheduler.agent.retrying import insist
 from scheduler.domain.ids import Fence, JobId
 from scheduler.domain.job import Outcome
 from scheduler.errors import BadInput
+from scheduler.logs import Line
 from scheduler.store.functions import Functions, Running
 
 RESULT_MAX_BYTES = 262_144
@@ -44,8 +47,9 @@ class Hands:
     the slot.
     """
 
-    def __init__(self, functions: Functions, handler: Handler, slots: int) -> None:
+    def __init__(self, functions: Functions, handler: Handler, slots: int, node: str = "") -> None:
         self._functions = functions
+        self._node = node
         self._handler = handler
         self._in_hand_max = slots + SPARE
         self._free = asyncio.Semaphore(slots)
@@ -108,7 +112,7 @@ class Hands:
         self.hand_back()
         await _wait((attempt.task for attempt in self._attempts.values()), GRACE_S)
         for key, attempt in self._attempts.items():
-            log.warning("handler_stuck job=%s: it does not obey its cancellation", key[0])
+            log.warning(Line("handler_stuck", job_id=key[0], fence=key[1], why="it does not obey its cancellation"))
             if attempt.stopped != "void":
                 self._report(key, "released")
 
@@ -137,13 +141,22 @@ class Hands:
             if not isinstance(started, Running):
                 return None
             self._attempts[key].started = True
-            return await self._handled(Job(job, fence, started.payload, started.remaining_ms))
+            # the handler's own records have them, too
+            logs.bind(job_id=job, fence=fence, attempt=started.attempt)
+            return await self._handled(
+                Job(job, fence, started.payload, started.remaining_ms, started.attempt, started.traceparent)
+            )
+
+    def _traced(self, job: Job) -> AbstractContextManager[object]:
+        told: dict[str, str | int] = {"fleet.job.id": job.id, "fleet.fence": job.fence, "fleet.attempt": job.attempt}
+        return tracing.span_under(job.traceparent, "run job", "CONSUMER", {**told, "fleet.node.id": self._node})
 
     async def _handled(self, job: Job) -> tuple[Outcome, str]:
         limit = asyncio.timeout(job.remaining_ms / 1000)
         try:
             async with limit:
-                result: object = await self._handler(job)
+                with self._traced(job):
+                    result: object = await self._handler(job)
             if result is not None and not isinstance(result, str):
                 return "failed", f"the handler's result must be text or None, it is {type(result).__name__}"
             if result is not None and len(result.encode()) > RESULT_MAX_BYTES:
@@ -151,7 +164,7 @@ class Hands:
         except Exception as error:
             if limit.expired():
                 return "failed", f"the handler did not end within {job.remaining_ms} ms"
-            log.warning("job_failed job=%s", job.id, exc_info=error)
+            log.warning(Line("job_failed", job_id=job.id, fence=job.fence, attempt=job.attempt), exc_info=error)
             # what cannot be encoded must not keep the failure from being told
             text = f"{type(error).__name__}: {error}"[:REASON_MAX]
             return "failed", text.encode("utf-8", "replace").decode()
@@ -163,7 +176,7 @@ class Hands:
             if attempt.stopped != "void":
                 self._report(key, attempt.stopped or "failed", "the handler was cancelled")
         elif error := task.exception():
-            log.error("job_lost job=%s", key[0], exc_info=error)
+            log.error(Line("job_lost", job_id=key[0], fence=key[1]), exc_info=error)
         elif (ending := task.result()) is not None and attempt.stopped != "void":
             self._report(key, *ending)
 
@@ -172,7 +185,7 @@ class Hands:
             return
         if len(self._reports) >= self._in_hand_max:
             # Redis names it again with the next heartbeat, or ends it at its deadline.
-            log.warning("report_dropped job=%s: %d wait already", key[0], len(self._reports))
+            log.warning(Line("report_dropped", job_id=key[0], fence=key[1], waiting=len(self._reports)))
             return
         self._reports[key] = task = asyncio.create_task(self._deliver(key, outcome, result))
         task.add_done_callback(lambda _: self._reports.pop(key, None))
@@ -180,9 +193,11 @@ class Hands:
     async def _deliver(self, key: Key, outcome: Outcome, result: str) -> None:
         job, fence = key
         try:
-            await insist(lambda: self._functions.job_finish(job, fence, outcome, result))
+            word = await insist(lambda: self._functions.job_finish(job, fence, outcome, result))
         except BadInput as error:
-            log.error("report_refused job=%s: %s", job, error)  # noqa: TRY400 - the message says it all
+            log.error(Line("report_refused", job_id=job, fence=fence, error=str(error)))  # noqa: TRY400 - it says it all
+        else:
+            log.debug(Line("job_reported", job_id=job, fence=fence, outcome=outcome, answer=word))
 
 
 async def _wait(tasks: "Iterable[asyncio.Task[object]] | Iterable[asyncio.Task[None]]", deadline_s: float) -> None:

@@ -156,7 +156,8 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
         settings = settings_with(url)
         asyncio.run(_load_library(url))
         ending.callback(stop, children)
-        environ = {**os.environ, "REDIS_URL": url}
+        # that each replica is ready is told here
+        environ = {"FLEET_LOG_LEVEL": "warning", **os.environ, "REDIS_URL": url}
         urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]
         children.extend(
             spawn_bound([*_FLEET, "serve", "--port", str(port + i)], environ=environ) for i in range(replicas)

@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import inspect
-import logging
 import signal
 import sys
 import tomllib
@@ -16,6 +15,7 @@ from scheduler.agent import Agent, FencedOut, Handler, NodeConfig
 from scheduler.agent.config import labels_from
 from scheduler.agent.demo import demo_handler
 from scheduler.cli.marking import cordon, drain, uncordon
+from scheduler.cli.observed import observed
 from scheduler.cli.settings import settings_with
 from scheduler.domain.ids import NodeId, Token
 from scheduler.domain.services import Service, tokens_offered
@@ -121,9 +121,7 @@ def run(
     )
     settings = settings_with(redis_url, namespace)
     work = _handler(handler) if handler else demo_handler
-
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    logging.getLogger("fleet").setLevel(logging.INFO)
+    end_tracing = observed(settings, "fleet-node")
 
     async def live() -> None:
         agent = Agent(config, work, settings.redis_url, settings.namespace)
@@ -137,3 +135,5 @@ def run(
     except FencedOut as error:
         click.echo(f"fleet: {error}", err=True)
         raise click.exceptions.Exit(3) from error
+    finally:
+        end_tracing()

@@ -1,17 +1,21 @@
 """`fleet serve`: one replica, one process, one port."""
 
+import asyncio
 import gc
 import ipaddress
 import socket
+from collections.abc import Callable
 
 import click
 import uvicorn
 
 from scheduler.app import create_app
+from scheduler.cli.observed import observed
 from scheduler.cli.settings import settings_with
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
 from scheduler.http.serving import listening
+from scheduler.logs import LEVELS
 
 # Requests leave hardly any cycles: looking for them among the youngest 700 objects took a tenth of a replica's time.
 _YOUNG_OBJECTS = 10_000
@@ -20,13 +24,16 @@ _YOUNG_OBJECTS = 10_000
 class _Server(uvicorn.Server):
     """Ends what would wait for longer than a shutdown does; other requests are answered as they are."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, end_tracing: Callable[[], None]) -> None:
         super().__init__(config)
         self._engine = engine
+        self._end_tracing = end_tracing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._engine.release()
         await super().shutdown(sockets)
+        # after this the signal that ended us ends the process, too
+        await asyncio.to_thread(self._end_tracing)
 
 
 def _is_loopback(host: str) -> bool:
@@ -42,20 +49,28 @@ def _is_loopback(host: str) -> bool:
 @click.option("--redis-url", help="Redis address [default: REDIS_URL]")
 @click.option("--namespace", help="first part of every key [default: fleet]")
 @click.option("--insecure-no-auth", is_flag=True, help="serve beyond the loopback without any authentication")
-@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-level", type=click.Choice(LEVELS), help="the least of what is logged [default: info]")
 def serve(
-    host: str, port: int, redis_url: str | None, namespace: str | None, log_level: str, *, insecure_no_auth: bool
+    host: str,
+    port: int,
+    redis_url: str | None,
+    namespace: str | None,
+    log_level: str | None,
+    *,
+    insecure_no_auth: bool,
 ) -> None:
     """Run one replica. Run as many as you like: they share nothing but Redis."""
     if not _is_loopback(host) and not insecure_no_auth:
         raise BadInput("--host", "must be a loopback address, or add --insecure-no-auth: there are no keys yet")
     if not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication", err=True)
-    app = create_app(settings_with(redis_url, namespace))
+    settings = settings_with(redis_url, namespace, log_level)
+    end_tracing = observed(settings, "fleet-replica")
+    app = create_app(settings)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-    server = _Server(listening(app, host, port, log_level), app.state.engine)
+    server = _Server(listening(app, host, port), app.state.engine, end_tracing)
     server.run()
     if not server.started:
         raise click.exceptions.Exit(1)

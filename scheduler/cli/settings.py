@@ -5,7 +5,9 @@ import os
 from scheduler.settings import Settings, load_settings
 
 
-def settings_with(redis_url: str | None = None, namespace: str | None = None) -> Settings:
+def settings_with(
+    redis_url: str | None = None, namespace: str | None = None, log_level: str | None = None
+) -> Settings:
     """The settings of this process; a command's own options win."""
     environ = dict(os.environ)
     if redis_url is not None:
@@ -13,4 +15,6 @@ def settings_with(redis_url: str | None = None, namespace: str | None = None) ->
         environ.pop("FLEET_REDIS_URL", None)
     if namespace is not None:
         environ["FLEET_NAMESPACE"] = namespace
+    if log_level is not None:
+        environ["FLEET_LOG_LEVEL"] = log_level
     return load_settings(environ)

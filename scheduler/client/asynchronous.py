@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 import httpx
 from httpx_sse import EventSource
 
+from scheduler import tracing
 from scheduler.client import calls
 from scheduler.client.attempts import ANSWER_S, Attempts
 from scheduler.client.calls import Call
@@ -68,6 +69,7 @@ class AsyncClient:
                         turn.url + call.path,
                         content=call.body,
                         params=dict(call.query),
+                        headers=tracing.headers(),
                         timeout=turn.timeout_s,
                     )
             except (httpx.TransportError, TimeoutError) as error:

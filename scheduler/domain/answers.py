@@ -11,7 +11,10 @@ from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
 
 class PlacedJob(msgspec.Struct, frozen=True):
-    """A job and where it is. `node` is null while it has none; `lease_expires_at_ms` is wall-clock time."""
+    """A job and where it is. `node` is null while it has none; `lease_expires_at_ms` is wall-clock time.
+
+    `traceparent` is the W3C Trace Context that the job was given, for whoever works on it.
+    """
 
     id: str
     state: JobState
@@ -20,6 +23,7 @@ class PlacedJob(msgspec.Struct, frozen=True):
     fence: int
     attempt: int
     lease_expires_at_ms: int
+    traceparent: str | UnsetType = UNSET
 
 
 class PlacementFacts(msgspec.Struct, frozen=True):
@@ -58,11 +62,16 @@ class JobAnswer(msgspec.Struct, frozen=True):
 
 
 class StartAnswer(msgspec.Struct, frozen=True):
-    """The work may begin; `payload` is JSON text, empty where the job has none."""
+    """The work may begin; `payload` is JSON text, empty where the job has none.
+
+    `traceparent` is the W3C Trace Context that the job was given.
+    """
 
     outcome: Literal["running"]
     remaining_ms: int
     payload: str
+    attempt: int = 0
+    traceparent: str | UnsetType = UNSET
 
 
 class OutcomeAnswer(msgspec.Struct, frozen=True):

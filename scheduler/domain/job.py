@@ -49,6 +49,8 @@ class JobRequest(msgspec.Struct, frozen=True, gc=False):
     wait_ms: int = 0
     max_attempts: int = MAX_ATTEMPTS
     retry_failed: bool = False
+    # W3C Trace Context of the request, which the node's work is to be part of.
+    traceparent: str = ""
     # Between shards: a slot is held for hold_ms under a token; with the token alone it is the job's. elsewhere:
     # another shard offers what is required, so the job may wait also where nothing does.
     hold: str = ""

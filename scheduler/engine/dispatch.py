@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from scheduler import tracing
 from scheduler.domain.demand import Demand
 from scheduler.domain.ids import NodeId
 from scheduler.domain.job import JobRequest
@@ -22,6 +23,7 @@ from scheduler.placement.snapshot import Snapshot
 from scheduler.store.codec import Again, Answer, Crowded, Exists, Held, Moved, Placed, Refused, Shortlist, Waiting
 
 PAGE = 256
+_CLAIM = {"db.system.name": "redis", "db.operation.name": "FCALL fleet1_job_claim"}
 _WITHOUT_LOADS = (Exists, Moved, str)
 RETRY_AFTER_MS = {
     RefusalClass.OVERLOADED: 1_000,
@@ -184,7 +186,9 @@ class Dispatcher:
             look,
             last,
         )
-        proposal = _Proposal(snapshot, eligible, candidates, nodes, await self._batcher.claim(request, shortlist))
+        with tracing.span("claim", "CLIENT", _CLAIM):
+            answer = await self._batcher.claim(request, shortlist)
+        proposal = _Proposal(snapshot, eligible, candidates, nodes, answer)
         self._correct(proposal)
         return proposal
 

@@ -1,7 +1,9 @@
 """One running replica without HTTP: its connections, background tasks and everything a route may ask of it."""
 
 import asyncio
+import logging
 
+from scheduler import tracing
 from scheduler.domain.job import JobRequest
 from scheduler.engine.configuring import Configured
 from scheduler.engine.dispatch import Verdict
@@ -14,11 +16,14 @@ from scheduler.engine.shards import Shards
 from scheduler.engine.spreading import Spreader
 from scheduler.engine.stories import Stories
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
+from scheduler.logs import Line
 from scheduler.settings import Settings
 from scheduler.store.client import connect
 from scheduler.store.copying import copy_configuration
 from scheduler.store.layout import FIRST, read_tags
 from scheduler.store.library import check_library, read_library
+
+log = logging.getLogger("fleet.engine")
 
 
 class Parts:
@@ -49,6 +54,7 @@ class Engine:
         self._parts: Parts | None = None
         self._known = asyncio.Event()
         self._failure: FleetError | None = ServerUnavailable("which shards there are has not been asked yet")
+        self._said_ready = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -58,6 +64,7 @@ class Engine:
 
     async def start(self) -> None:
         """Begin to follow Redis; returns at once, also while Redis is down."""
+        tracing.look()
         self.first.start()
         self._tasks = [asyncio.create_task(self._check_for_ever()), asyncio.create_task(self.door.watch())]
 
@@ -76,8 +83,20 @@ class Engine:
         while True:
             await self._check_layout()
             await asyncio.gather(*(self._check_library(shard) for shard in self.shards))
+            self._say()
             calm = self._failure is None and all(shard.checked is None for shard in self.shards)
             await asyncio.sleep(1.0 if calm else 0.1)
+
+    def _say(self) -> None:
+        """Log each change between ready and not; what stands in the way may change meanwhile."""
+        obstacle = self.obstacle()
+        if self._said_ready == (obstacle is None):
+            return
+        self._said_ready = obstacle is None
+        if obstacle is None:
+            log.info(Line("replica_ready"))
+        else:
+            log.warning(Line("replica_unready", why=obstacle))
 
     async def _check_library(self, shard: Shard) -> None:
         try:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from scheduler.domain.ids import Tenant, checked_id
 from scheduler.errors import BadInput
 from scheduler.http.problems import JSON, MSGPACK, Problem, header, wants_msgpack
+from scheduler.logs import bind
 
 T = TypeVar("T")
 _DECODERS: dict[tuple[type[Any], bool], Any] = {}
@@ -20,7 +21,9 @@ _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]
 
 def tenant_of(request: Request) -> Tenant:
     named = header(request, b"x-fleet-tenant")
-    return Tenant("default" if named is None else checked_id("X-Fleet-Tenant", named))
+    tenant = Tenant("default" if named is None else checked_id("X-Fleet-Tenant", named))
+    bind(tenant=tenant)
+    return tenant
 
 
 def is_packed(request: Request) -> bool:

@@ -1,9 +1,9 @@
 """The routes under /v1/jobs: place, follow, start, finish, cancel."""
 
 import asyncio
-import time
 from typing import Literal
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from scheduler.domain.answers import (
     StartAnswer,
 )
 from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
-from scheduler.domain.job import JobRequest, JobState
+from scheduler.domain.job import JobState
 from scheduler.domain.reason import RefusalClass
 from scheduler.domain.views import JobView, NodeAddress
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
@@ -26,8 +26,10 @@ from scheduler.engine.engine import Engine
 from scheduler.engine.locating import Located
 from scheduler.errors import Overrun
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
+from scheduler.http.placing import place
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
+from scheduler.logs import bind
 from scheduler.store.codec import Crowded, Exists, Waiting
 from scheduler.store.functions import Running
 from scheduler.store.moves import Moves
@@ -35,8 +37,9 @@ from scheduler.store.moves import Moves
 WAIT_MAX_MS = 60_000
 
 
-def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
+def _told(verdict: Verdict, traceparent: str) -> tuple[int, PlacementAnswer]:
     """Status and body of a placement; a refusal of any kind is raised as its Problem."""
+    trace = traceparent or UNSET
     if isinstance(verdict, Refusal):
         status = 422 if verdict.refusal is RefusalClass.IMPOSSIBLE else 503
         raise Problem(
@@ -53,7 +56,7 @@ def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
     if verdict == "denied":
         raise Problem(403, "Forbidden", "no pool of this name serves this tenant", field="pool")
     if isinstance(verdict, Waiting):
-        return 202, PlacementAnswer(PlacedJob(verdict.job, JobState.PENDING, None, "", 0, 0, 0))
+        return 202, PlacementAnswer(PlacedJob(verdict.job, JobState.PENDING, None, "", 0, 0, 0, trace))
     if isinstance(verdict, Crowded):
         raise Problem(503, "Crowded", _CROWDED[verdict.limit], limit=verdict.limit, retry_after_ms=1_000)
     found = verdict.placed.placement if isinstance(verdict, Placement) else verdict.placement
@@ -65,6 +68,8 @@ def _told(verdict: Verdict) -> tuple[int, PlacementAnswer]:
         fence=found.fence,
         attempt=found.attempt,
         lease_expires_at_ms=found.lease_expires_at_ms,
+        # what was placed before may be of another request's trace: job_start knows
+        traceparent=UNSET if isinstance(verdict, Exists) else trace,
     )
     if isinstance(verdict, Exists):
         return 200, PlacementAnswer(job)
@@ -84,18 +89,11 @@ _SENTENCES = {
 }
 
 
-async def _place(request: Request, wanted: JobRequest) -> Verdict:
-    engine: Engine = request.app.state.engine
-    started = time.perf_counter()
-    verdict = await engine.place(wanted)
-    request.app.state.metrics.saw(verdict, time.perf_counter() - started)
-    return verdict
-
-
 async def post_job(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     body = decoded(await read_body(request), JobBody, packed=packed)
-    status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
+    wanted = job_request(body, tenant, packed=packed, traceparent=request.scope.get("traceparent", ""))
+    status, told = _told(*await place(request, wanted))
     headers = {"location": f"/v1/jobs/{told.job.id}"} if status in {201, 202} else None
     return answer(request, told, status, headers)
 
@@ -103,11 +101,13 @@ async def post_job(request: Request) -> Response:
 async def post_batch(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     batch = decoded(await read_body(request), BatchBody, packed=packed)
+    traceparent = request.scope.get("traceparent", "")
 
     async def one(raw: bytes) -> BatchOutcome:
         try:
             body = decoded(raw, JobBody, packed=packed)
-            status, told = _told(await _place(request, job_request(body, tenant, packed=packed)))
+            wanted = job_request(body, tenant, packed=packed, traceparent=traceparent)
+            status, told = _told(*await place(request, wanted))
         except Exception as error:  # noqa: BLE001 - each job has an outcome of its own
             document = problem_of(error).document
             return BatchOutcome(document["status"], problem=document)
@@ -121,7 +121,9 @@ def _unknown() -> Problem:
 
 
 def _job_id(request: Request) -> JobId:
-    return checked_job_id(request.path_params["job"])
+    job = checked_job_id(request.path_params["job"])
+    bind(job_id=job)
+    return job
 
 
 async def _functions(request: Request, job: JobId) -> Moves:
@@ -177,7 +179,8 @@ async def start_job(request: Request) -> Response:
     job, body = _job_id(request), await read_as(request, StartBody)
     started = await (await _functions(request, job)).job_start(job, Fence(body.fence))
     if isinstance(started, Running):
-        return answer(request, StartAnswer("running", started.remaining_ms, started.payload))
+        trace = started.traceparent or UNSET
+        return answer(request, StartAnswer("running", started.remaining_ms, started.payload, started.attempt, trace))
     return _outcome(request, started)
 
 

@@ -17,6 +17,7 @@ from scheduler.engine.engine import Engine
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem
 from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, offered_in, reported
+from scheduler.logs import bind
 from scheduler.store.functions import Beat, Mark
 
 _LIMITS = ("cpu_max", "gpu_max", "mem_max", "ttl_ms")
@@ -24,7 +25,9 @@ _LOADS = ("cpu", "gpu", "mem", "labels")
 
 
 def _node_id(request: Request) -> NodeId:
-    return NodeId(checked_id("node", request.path_params["node"]))
+    node = NodeId(checked_id("node", request.path_params["node"]))
+    bind(node=node)
+    return node
 
 
 def _unknown() -> Problem:

@@ -26,6 +26,7 @@ _PROBLEM = {
         "class": {"enum": ["impossible", "unavailable", "overloaded"]},
         "reasons": {"type": "object", "additionalProperties": {"type": "integer"}},
         "snapshot_age_ms": {"type": "integer"},
+        "request_id": {"type": "string"},
     },
 }
 

@@ -85,8 +85,13 @@ def problem_of(error: Exception) -> Problem:
 async def problem_response(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     packed = wants_msgpack(request)
-    content = msgspec.msgpack.encode(problem.document) if packed else msgspec.json.encode(problem.document)
-    headers = problem.headers()
+    headers, document = problem.headers(), problem.document
+    if request_id := request.scope.get("request_id"):
+        document = {**document, "request_id": request_id}
+        if problem.status == 500:
+            # what nobody expected is answered further out than where the others get their header
+            headers["x-request-id"] = request_id
+    content = msgspec.msgpack.encode(document) if packed else msgspec.json.encode(document)
     if isinstance(error, HTTPException) and error.headers:
         headers.update(error.headers)
     kind = "application/problem+msgpack" if packed else "application/problem+json"

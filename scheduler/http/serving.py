@@ -4,8 +4,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 
-def listening(app: ASGIApp, host: str, port: int, log_level: str = "warning") -> uvicorn.Config:
-    """One process, one port, the quickest loop and parser there are."""
+def listening(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    """One process, one port, the quickest loop and parser there are. Logs go where the process has them go."""
     return uvicorn.Config(
         app,
         host=host,
@@ -16,7 +16,8 @@ def listening(app: ASGIApp, host: str, port: int, log_level: str = "warning") ->
         access_log=False,
         # no request is judged by where it came from
         proxy_headers=False,
-        log_level=log_level,
+        log_config=None,
+        log_level="warning",
         timeout_graceful_shutdown=5,
         timeout_keep_alive=75,
         backlog=2_048,

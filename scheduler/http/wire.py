@@ -198,8 +198,11 @@ def _digest(body: JobBody, demand: Demand, payload: str | None) -> str:
     ).hexdigest()
 
 
-def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
-    """The request behind a body; an id of the client's is stored as `<tenant>:<id>`, else one is made here."""
+def job_request(body: JobBody, tenant: Tenant, *, packed: bool, traceparent: str = "") -> JobRequest:
+    """The request behind a body; an id of the client's is stored as `<tenant>:<id>`, else one is made here.
+
+    The trace is no part of what makes two requests the same.
+    """
     demand = demand_in(body, tenant)
     payload = None if isinstance(body.payload, UnsetType) else payload_text(body.payload, packed=packed)
     if body.id is None:
@@ -221,4 +224,5 @@ def job_request(body: JobBody, tenant: Tenant, *, packed: bool) -> JobRequest:
         wait_ms=body.wait_ms,
         max_attempts=body.max_attempts,
         retry_failed=body.retry_failed,
+        traceparent=traceparent,
     )

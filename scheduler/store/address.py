@@ -54,7 +54,10 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         split = urlsplit(f"//{text}")
         host, port = split.hostname, split.port
     except ValueError as error:
-        raise _refused(f"names a host that cannot be read: {error}") from error
+        # what it says of the text may be a part of a password
+        raise _refused(
+            "names a host or port that cannot be read; in a password / ? # @ are %2F %3F %23 %40"
+        ) from error
     return host or "localhost", default_port if port is None else port
 
 
@@ -68,7 +71,9 @@ def _query(text: str, known: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, values in parse_qs(text, keep_blank_values=True).items():
         if name not in known:
-            raise _refused(f"knows no parameter {name}, only {', '.join(known)}")
+            # after a ? that is not spelled %3F it is a part of the password
+            told = name if name.isidentifier() else "of that name"
+            raise _refused(f"knows no parameter {told}, only {', '.join(known)}")
         found[name] = values[-1]
     if "ssl_check_hostname" in found:
         said = _TRUTHS.get(found["ssl_check_hostname"].lower())

@@ -137,6 +137,8 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
         claim["wait_ms"] = request.wait_ms
     if request.retry_failed:
         claim["retry_failed"] = 1
+    if request.traceparent:
+        claim["traceparent"] = request.traceparent
     if request.hold:
         claim["hold"] = request.hold
         if request.hold_ms:
@@ -147,7 +149,7 @@ def pack_claim(request: JobRequest, shortlist: Shortlist) -> bytes:
 
 
 _TEXTS = ("digest", "tenant", "demand", "payload", "deliver", "session", "affinity", "exclude", "languages",
-          "released_by", "created_at_ms")  # fmt: skip
+          "released_by", "traceparent", "created_at_ms")  # fmt: skip
 _NUMBERS = ("ack_ms", "timeout_ms", "max_attempts", "retry_failed", "priority", "wait_ms", "releases", "attempt")
 
 

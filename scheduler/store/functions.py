@@ -39,10 +39,12 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The work may begin: it has remaining_ms, and this payload ('' where it has none)."""
+    """The work may begin: it has remaining_ms, and this payload and traceparent ('' where it has none)."""
 
     remaining_ms: int
     payload: str
+    attempt: int = 0
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,10 @@ class Functions:
     async def job_start(self, job: JobId, fence: Fence) -> Running | Literal["fenced", "unknown"]:
         answer = await self._call("job_start", job, fence)
         if answer[0] == b"running":
-            return Running(int(answer[1]), answer[2].decode())
+            # a library that was loaded before this release says neither
+            attempt = int(answer[3]) if len(answer) > 3 else 0
+            traceparent = answer[4].decode() if len(answer) > 4 else ""
+            return Running(int(answer[1]), answer[2].decode(), attempt, traceparent)
         return "unknown" if answer[0] == b"unknown" else "fenced"
 
     async def job_finish(

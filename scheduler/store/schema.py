@@ -92,7 +92,7 @@ KEYS = (
     KeyRow(
         "P:job:<id>",
         "hash",
-        "demand, payload, state, node, fence, attempt, result; kept for an hour after its end. "
+        "demand, payload, state, node, fence, attempt, result, `traceparent`; kept for an hour after its end. "
         "`ending:<fence>` names a node that owes a confirmation",
     ),
     KeyRow(

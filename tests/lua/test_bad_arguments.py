@@ -219,6 +219,7 @@ def test_wrong_keys(seeded: Shard, name: str) -> None:
             seeded.client.execute_command("FCALL", f"fleet1_{name}", len(keys), *keys, *VALID.get(name, []))
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ODD_CLAIM: dict[str, list[Any]] = {
     "id": [None, 7, True, [], {}, 1.5, *ODD_ID, "a:b:c"],
     "tenant": [None, 7, True, [], *ODD_ID],
@@ -254,6 +255,10 @@ ODD_CLAIM: dict[str, list[Any]] = {
     "created_at_ms": [7, "", "-1", "x", BIG],
     "releases": [-1, 1_001, 1.5, "1", float("nan")],
     "released_by": [7, "", "n1", "n1:", "n1:x", ":5", "a b:5", "x" * 100 + ":5"],
+    "traceparent": [7, "", TRACE[:54], TRACE + "0", TRACE.upper(), "01" + TRACE[2:], TRACE.replace("7", "g"),
+                    "\n" + TRACE[1:], TRACE[:35] + "0" + TRACE[36:], TRACE[:34] + "-" + TRACE[34] + TRACE[36:],
+                    TRACE[:52] + "0-1",
+                    TRACE[:-1] + "\n", MIB],
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def test_a_start(shard: Shard) -> None:
     shard.register()
     fence = shard.place()
     assert counted(shard, "job_start", "j1", fence) == {
-        "hmget": 2, "time": 1, "zscore": 1, "xdel": 1, "hdel": 1, "hset": 1, "zadd": 2, "hget": 1,
+        "hmget": 3, "time": 1, "zscore": 1, "xdel": 1, "hdel": 1, "hset": 1, "zadd": 2,
     }  # fmt: skip
 
 

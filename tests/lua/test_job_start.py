@@ -10,7 +10,7 @@ def test_start_takes_the_delivery_and_moves_the_deadline(shard: Shard) -> None:
     shard.register()
     fence = shard.place(payload='{"a":1}', timeout_ms=5000)
     before = dump(shard.client)
-    assert shard.call("job_start", "j1", fence) == [b"running", 5000, b'{"a":1}']
+    assert shard.call("job_start", "j1", fence) == [b"running", 5000, b'{"a":1}', 1]
     gone, new = changes(before, dump(shard.client))
     started_ms = int(shard.field("job:j1", "started_ms"))
     assert new == {
@@ -25,7 +25,7 @@ def test_start_takes_the_delivery_and_moves_the_deadline(shard: Shard) -> None:
 
 def test_start_without_a_payload_or_limit_has_the_defaults(shard: Shard) -> None:
     shard.register()
-    assert shard.call("job_start", "j1", shard.place()) == [b"running", 600_000, b""]
+    assert shard.call("job_start", "j1", shard.place()) == [b"running", 600_000, b"", 1]
 
 
 def test_a_repeated_start_answers_again_and_changes_nothing(shard: Shard) -> None:
@@ -33,12 +33,12 @@ def test_a_repeated_start_answers_again_and_changes_nothing(shard: Shard) -> Non
     fence = shard.run(payload="{}", timeout_ms=5000)
     before = exact(shard.client)
     shard.client.hincrby(P, "clock", 0)
-    word, remaining_ms, payload = shard.call("job_start", "j1", fence)
+    word, remaining_ms, payload, _ = shard.call("job_start", "j1", fence)
     assert (word, payload) == (b"running", b"{}")
     assert 0 <= remaining_ms <= 5000
     assert exact(shard.client) == before
     shard.advance(6000)
-    assert shard.call("job_start", "j1", fence) == [b"running", 0, b"{}"]
+    assert shard.call("job_start", "j1", fence) == [b"running", 0, b"{}", 1]
 
 
 @pytest.mark.parametrize("off", [-1, 1])
@@ -75,3 +75,35 @@ def test_the_process_of_an_old_incarnation_cannot_start_and_takes_no_slot(shard:
     before = exact(shard.client)
     assert shard.call("job_start", "j1", fence) == [b"fenced"]
     assert exact(shard.client) == before
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_the_trace_of_the_request_is_told_at_every_start(shard: Shard) -> None:
+    shard.register(slots=1)
+    first = shard.place(traceparent=TRACE)
+    assert shard.field("job:j1", "traceparent") == TRACE
+    told = shard.call("job_start", "j1", first)
+    assert told[2:] == [b"", 1, TRACE.encode()]
+    assert shard.call("job_start", "j1", first)[3:] == told[3:], "a repeated start tells it again"
+    # the job waits for a node, for the one that handed it back does not get it
+    assert shard.call("job_finish", "j1", first, "released") == [b"finished"]
+    assert shard.field("job:j1", "state") == "pending"
+    shard.register("n2", slots=1)
+    assert shard.field("job:j1", "node") == "n2"
+    assert shard.call("job_start", "j1", shard.field("job:j1", "fence"))[2:] == [b"", 2, TRACE.encode()]
+
+
+def test_a_job_that_had_to_wait_has_the_trace_of_its_request(shard: Shard) -> None:
+    shard.register(slots=1)
+    first = shard.run()
+    assert shard.claim("j2", "n1", wait_ms=60_000, traceparent=TRACE)[0] == b"waiting"
+    shard.call("job_finish", "j1", first, "succeeded")
+    assert shard.call("job_start", "j2", shard.field("job:j2", "fence"))[3:] == [1, TRACE.encode()]
+
+
+def test_a_job_without_a_trace_has_no_field_for_it(shard: Shard) -> None:
+    shard.register()
+    shard.run()
+    assert "traceparent" not in dump(shard.client)["job:j1"]

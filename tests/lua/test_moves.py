@@ -272,7 +272,11 @@ def test_a_claim_of_an_id_that_moved_is_told_where(waiting: Shard) -> None:
 def handed_back(shard: Shard) -> str:
     """j1 was handed back once and lost its node once, and waits; answers its last fence."""
     shard.register("n1", slots=1)
-    first = shard.run("j1", payload='"p"', priority=9, session="s", affinity="sticky", max_attempts=7)
+    more: dict[str, Any] = {
+        "max_attempts": 7,
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    first = shard.run("j1", payload='"p"', priority=9, session="s", affinity="sticky", **more)
     shard.call("job_finish", "j1", first, "released")
     assert shard.field("job:j1", "state") == "pending"
     shard.register("n2", slots=1)

@@ -65,14 +65,18 @@ take() {
   done
 }
 
+# A part of what was told at the start: 1 the word, 3 the payload, which may have lines, 5 the trace of the request.
+sep=$(printf '\036')
+part() { awk -v RS="$sep" -v part="$1" 'NR == part' "$dir/started"; }
+
 work() {
-  insist FCALL fleet1_job_start 1 "$shard" "$job" "$fence" >"$dir/started" || return
+  insist -d "$sep" FCALL fleet1_job_start 1 "$shard" "$job" "$fence" >"$dir/started" || return
   # the job may have been cancelled, or be another node's by now
-  [ "$(head -n 1 "$dir/started")" = running ] || return
-  sed 1,2d "$dir/started" >"$dir/payload"
+  [ "$(part 1)" = running ] || return
+  part 3 >"$dir/payload"
   echo "$job $fence" >"$dir/hand"
   outcome=failed
-  sh -c 'echo $$ >"$0"; exec "$@"' "$dir/pid" "$@" <"$dir/payload" >"$dir/result" && outcome=succeeded
+  TRACEPARENT=$(part 5) sh -c 'echo $$ >"$0"; exec "$@"' "$dir/pid" "$@" <"$dir/payload" >"$dir/result" && outcome=succeeded
   rm -f "$dir/hand"
   # -x: the result is the last argument, and may be longer than an argument of a command can be
   until redis -x FCALL fleet1_job_finish 1 "$shard" "$job" "$fence" "$outcome" <"$dir/result" >"$dir/told"; do sleep 1; done
