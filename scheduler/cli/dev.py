@@ -83,7 +83,8 @@ def _cli_line(url: str) -> str:
     return f"redis-cli -c -h {host} -p {port}" if address.kind == "cluster" else "redis-cli -h <the primary>"
 
 
-def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> None:
+def _greet(console: Console, urls: list[str], cli_line: str, namespace: str, started: str | None) -> None:
+    """Lines to paste; `started` is the address of a server of our own, which no other terminal knows yet."""
     shard = f"{namespace}:{{0}}"
     console.print("\n[bold]A live fleet.[/] Replicas (any of them will do; look at one in a browser):")
     for url in urls:
@@ -92,7 +93,11 @@ def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> 
     body = '{"requires": ["asr:zh"], "payload": {"text": "hello"}}'
     click.echo(f"  curl -s {urls[0]}/v1/jobs -H 'content-type: application/json' -d '{body}'")
     console.print("Look inside - who can take asr:zh right now?")
-    click.echo(f"  {cli_line} SINTER '{shard}:free' '{shard}:pool:default' '{shard}:cap:asr:zh'\n")
+    click.echo(f"  {cli_line} SINTER '{shard}:free' '{shard}:pool:default' '{shard}:cap:asr:zh'")
+    if started is not None:
+        console.print("In another terminal, before redis-cli and fleet commands:")
+        click.echo(f"  export REDIS_URL={started}")
+    console.print("Ctrl-C ends all of it.\n")
 
 
 async def _show(
@@ -148,9 +153,11 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
     _check_ports(range(port, port + replicas))
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as ending:
+        started_url = None
         if choice.url is None:
             server = ending.enter_context(EmbeddedServer(choice))
             url, cli_line = server.url, server.cli_line
+            started_url = url
         else:
             url, cli_line = choice.url, _cli_line(choice.url)
         settings = settings_with(url)
@@ -169,7 +176,8 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
             asyncio.run(wait_nodes(urls[0], nodes, 10))
         except TimeoutError as error:
             raise ServerUnavailable(str(error)) from error
-        _greet(console, urls, cli_line, settings.namespace)
+        _greet(console, urls, cli_line, settings.namespace, started_url)
         tally = Tally()
         asyncio.run(_show(console, urls, tally, duration_s, None if no_load else rate))
-        _summary(console, tally, time.monotonic() - started)
+        if not no_load:
+            _summary(console, tally, time.monotonic() - started)
