@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import free_ports_in_a_row
-from tests.e2e.page import DOCS, Step, Terminal, plain_environ, shown, steps
+from tests.e2e.page import DOCS, Step, Terminal, lacking, plain_environ, shown, steps
 
 ROOT = Path(__file__).parents[2]
 PAGE = "quick-start.md"
@@ -58,7 +58,7 @@ class Reader:
             terminal = self._terminal(step.terminal)
             if step.terminal == "second":
                 said, _ = terminal.play(self._here(step.text), MACHINE_S)
-                shown(step.told, said, whole="…\n" not in step.told)
+                shown(step.told, said)
             else:
                 terminal.begin(self._here(step.text))
                 said = terminal.watch(step.told, 60)
@@ -68,7 +68,7 @@ class Reader:
     def stop(self, name: str, told: str) -> None:
         self._terminals[name].press_ctrl_c()
         said, _ = self._terminals[name].rest()
-        shown(told, said)
+        assert list(lacking(told.splitlines(), said)) == [], said
         assert "Traceback" not in said
 
     def look(self) -> None:
