@@ -91,3 +91,10 @@ def test_the_lines_for_several_shards_answer_on_a_divided_fleet(play: Play, clie
     # the same loops where there is one shard
     client.hdel("fleet:{0}", "tags")
     play(found[-2:-1])
+
+
+@pytest.mark.parametrize("page", ["affinity.md"])
+def test_each_block_of_the_page_prints_what_it_says(play: Play, page: str) -> None:
+    found = steps(page)
+    assert [step.text for step in found if not step.told and not step.file] == []
+    play(found)
