@@ -13,14 +13,13 @@ import time
 import click
 from rich.console import Console
 
+from scheduler.cli.init import init_fleet
 from scheduler.cli.settings import settings_with
 from scheduler.dev.load import Tally, run_load, wait_nodes, wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, choose_server
 from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.address import read_address
-from scheduler.store.client import connect
-from scheduler.store.library import load_library
 
 _FLEET = (sys.executable, "-m", "scheduler.cli.main")
 _NODES = """
@@ -53,14 +52,6 @@ def _check_ports(ports: range) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise BadInput("--port", f"{port} cannot be listened on: {error.strerror}") from error
-
-
-async def _load_library(url: str) -> None:
-    client = connect(url, timeout_ms=5_000)
-    try:
-        await load_library(client)
-    finally:
-        await client.aclose()
 
 
 def _line(tally: Tally, before: int, seconds: float) -> str:
@@ -161,7 +152,8 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
         else:
             url, cli_line = choice.url, _cli_line(choice.url)
         settings = settings_with(url)
-        asyncio.run(_load_library(url))
+        # replicas that see the fleet's first moment would call nothing impossible for ten seconds
+        asyncio.run(init_fleet(settings, None))
         ending.callback(stop, children)
         environ = {**os.environ, "REDIS_URL": url}
         urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]

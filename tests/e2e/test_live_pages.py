@@ -20,6 +20,7 @@ _ANY_ORDER = re.compile(r"^redis-cli (SMEMBERS|SINTER|SDIFF|HKEYS) ")
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}"),
+    pytest.mark.timeout(180),
     pytest.mark.one_shard("types the keys of the page, which are those of one shard"),
 ]
 
@@ -34,6 +35,8 @@ def play(topology: Topology, redis_url: str, replicas: Replicas, tmp_path: Path)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     with Terminal(tmp_path, plain_environ(REDIS_URL=redis_url)) as terminal:
         terminal.play('alias redis-cli="redis-cli -e -u $REDIS_URL"')
+        # as `fleet dev` does, before its replicas look
+        assert terminal.play(".venv/bin/fleet init")[1] == 0
         (url,) = replicas(1)
 
         def follow(found: list[Step]) -> None:
@@ -93,7 +96,7 @@ def test_the_lines_for_several_shards_answer_on_a_divided_fleet(play: Play, clie
     play(found[-2:-1])
 
 
-@pytest.mark.parametrize("page", ["affinity.md"])
+@pytest.mark.parametrize("page", ["affinity.md", "pools.md"])
 def test_each_block_of_the_page_prints_what_it_says(play: Play, page: str) -> None:
     found = steps(page)
     assert [step.text for step in found if not step.told and not step.file] == []
