@@ -1,4 +1,4 @@
-"""A page of docs/ as its reader follows it: each block in order, in one shell, with what the page says one should see."""
+"""A page of docs/ as its reader follows it: each block in order, in one shell, and what the page says of each."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ _DONE = "--- the block has ended:"
 
 @dataclass(frozen=True)
 class Step:
-    """One block: what it is for (a shell, or a file), and the `text` block right behind it, which is what one sees."""
+    """One block for a shell or a file, with the words before it; `told` is the `text` block right behind it."""
 
     kind: str
     text: str
@@ -55,7 +55,7 @@ def steps(page: str) -> list[Step]:
 def pattern(line: str, *, exact: bool = False) -> str:
     """The line of the page for any figures, any width of columns, and anything where it has dots.
 
-    exact: figures of up to three digits are what they are; longer ones are instants, fences, sizes and ids in a stream.
+    exact: figures of up to three digits are what they are; longer ones are instants, fences, sizes, ids in a stream.
     """
     told = re.sub(r"\s+", " ", line.strip())
     free = r"\d{4}[\d.,]*(?:-\d+)?" if exact else r"\d[\d.,]*\d|\d"

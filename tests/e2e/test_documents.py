@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 TOUR = "## Look inside with redis-cli\n"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FOLDERS = ("docs", "lua", "deploy", "examples", "scheduler", "tests")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,7 +31,7 @@ def commands(text: str) -> Iterator[str]:
 
 def documents() -> list[Path]:
     """Every document that is part of the project."""
-    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "lua", "deploy", "examples"))]
+    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in _FOLDERS)]
     return sorted(path for top in tops for path in top if "node_modules" not in path.parts)
 
 

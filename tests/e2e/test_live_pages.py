@@ -1,4 +1,4 @@
-"""Pages that a reader tries on a fleet that runs: every block in order in one shell, each answer as the page says it."""
+"""Pages to be tried on a fleet that runs: every block in order in one shell, each answer as the page says it."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ Play = Callable[[list[Step]], None]
 
 @pytest.fixture
 def play(topology: Topology, redis_url: str, replicas: Replicas, tmp_path: Path) -> Iterator[Play]:
-    """Follow these steps in a shell like that of the quick start: a replica at 8080, a redis-cli that finds the server."""
+    """Follow these steps in a shell like that of the quick start, with a replica and a redis-cli that finds the server."""
     if not isinstance(topology, EmbeddedServer):
         pytest.skip("redis-cli speaks to one server here")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
@@ -61,8 +61,8 @@ def play(topology: Topology, redis_url: str, replicas: Replicas, tmp_path: Path)
 def of_section(page: str, heading: str) -> list[Step]:
     """The steps of the page from this heading on."""
     found = steps(page)
-    text = next(at for at, step in enumerate(found) if heading in step.said_before)
-    return found[text:]
+    first = next(at for at, step in enumerate(found) if heading in step.said_before)
+    return found[first:]
 
 
 def test_the_tour_has_many_questions_and_each_says_what_it_prints() -> None:

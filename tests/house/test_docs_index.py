@@ -1,4 +1,4 @@
-"""docs/README.md names every page once, by reader; docs/concepts.md shows every drawing and says what the code says."""
+"""docs/README.md names every page once, by reader; docs/concepts.md shows every drawing and agrees with the code."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_index_is_by_reader() -> None:
 
 
 def test_the_concepts_show_every_drawing_with_words_for_who_does_not_see_it() -> None:
-    shown = dict((file, words) for words, file in re.findall(r"!\[([^\]]*)\]\(images/([\w-]+\.svg)\)", CONCEPTS))
+    shown = {file: words for words, file in re.findall(r"!\[([^\]]*)\]\(images/([\w-]+\.svg)\)", CONCEPTS)}
     assert shown.keys() == {path.name for path in (DOCS / "images").glob("*.svg")}
     assert all(len(words) > 20 for words in shown.values())
 
@@ -33,5 +33,6 @@ def test_the_concepts_name_what_the_code_names() -> None:
     assert {state.value for state in JobState if not state.ended} <= set(re.findall(r"`(\w+)`", CONCEPTS))
     assert {kind.value for kind in RefusalClass} <= set(re.findall(r"`(\w+)`", CONCEPTS))
     assert (ACK_MS, MAX_ATTEMPTS, Settings().candidates, Settings().refresh_ms) == (10_000, 3, 3, 200)
-    usual = NodeConfig(id=NodeId("n"), slots=1, capabilities=(Token("gpu"),))  # what "every second" and "three seconds" say
+    # "every second" and "three seconds"
+    usual = NodeConfig(id=NodeId("n"), slots=1, capabilities=(Token("gpu"),))
     assert (usual.heartbeat_ms, usual.ttl_ms) == (1_000, 3_000)

@@ -1,4 +1,4 @@
-"""The picture of a job's states in docs/images: its states are those of the code, each arrow is walked on a server."""
+"""The picture of a job's states in docs/images: its states are the code's, its arrows are walked on a server."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -31,7 +31,9 @@ def drawn() -> set[Arrow]:
 def boxes(kind: str) -> set[str]:
     """The states that are drawn as ends, or not."""
     groups = [group for group in PICTURE.iter(f"{SVG}g") if group.get("class") == "state"]
-    return {"".join(each.itertext()).strip() for each in groups if each.find(f"{SVG}rect[@class='{kind}']") is not None}
+    return {
+        "".join(each.itertext()).strip() for each in groups if each.find(f"{SVG}rect[@class='{kind}']") is not None
+    }
 
 
 def new(shard: Shard) -> str:

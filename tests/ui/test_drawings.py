@@ -1,4 +1,4 @@
-"""The drawings in docs/images as a browser shows them: light and dark, whole, nothing over anything, nothing from elsewhere."""
+"""The drawings in docs/images as a browser shows them: in light and dark each word can be read, nothing is fetched."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -24,7 +24,8 @@ _MEASURE = """() => {
     view,
     texts: [...document.querySelectorAll("text")].map((text) => {
       const [left, top, right, bottom] = box(text);
-      const under = rects.filter((r) => { const b = box(r); return b[0] <= left && b[1] <= top && b[2] >= right && b[3] >= bottom; });
+      const holds = (b) => b[0] <= left && b[1] <= top && b[2] >= right && b[3] >= bottom;
+      const under = rects.filter((rect) => holds(box(rect)));
       const ground = light(getComputedStyle(under[under.length - 1]).fill), ink = light(getComputedStyle(text).fill);
       const contrast = (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05);
       return { text: text.textContent, box: [left, top, right, bottom], contrast };
