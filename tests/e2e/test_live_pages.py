@@ -29,7 +29,7 @@ Play = Callable[[list[Step]], None]
 
 @pytest.fixture
 def play(topology: Topology, redis_url: str, replicas: Replicas, tmp_path: Path) -> Iterator[Play]:
-    """Follow these steps in a shell like that of the quick start, with a replica and a redis-cli that finds the server."""
+    """Follow these steps in a shell like that of the quick start: there is a replica, and redis-cli finds the server."""
     if not isinstance(topology, EmbeddedServer):
         pytest.skip("redis-cli speaks to one server here")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")

@@ -1,4 +1,4 @@
-"""The drawings in docs/images as a browser shows them: in light and dark each word can be read, nothing is fetched."""
+"""The drawings in docs/images as a browser shows them: each word can be read in light and in dark, nothing else."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
