@@ -29,12 +29,12 @@ Play = Callable[[list[Step]], None]
 
 @pytest.fixture
 def play(topology: Topology, redis_url: str, replicas: Replicas, tmp_path: Path) -> Iterator[Play]:
-    """Follow these steps in a shell like that of the quick start: there is a replica, and redis-cli finds the server."""
+    """Follow these steps in a shell like that of the quick start: with a replica, and redis-cli finds the server."""
     if not isinstance(topology, EmbeddedServer):
         pytest.skip("redis-cli speaks to one server here")
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     with Terminal(tmp_path, plain_environ(REDIS_URL=redis_url)) as terminal:
-        terminal.play('alias redis-cli="redis-cli -e -u $REDIS_URL"')
+        terminal.play('alias redis-cli="redis-cli -e --raw -u $REDIS_URL"')
         # as `fleet dev` does, before its replicas look
         assert terminal.play(".venv/bin/fleet init")[1] == 0
         (url,) = replicas(1)
@@ -96,6 +96,7 @@ def test_the_lines_for_several_shards_answer_on_a_divided_fleet(play: Play, clie
     play(found[-2:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["affinity.md", "pools.md"])
 def test_each_block_of_the_page_prints_what_it_says(play: Play, page: str) -> None:
     found = steps(page)

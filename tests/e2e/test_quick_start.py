@@ -65,11 +65,12 @@ class Reader:
                 if found := re.search(r"redis://127\.0\.0\.1:\d+", said):
                     self._redis = found[0]
 
-    def stop(self, name: str, told: str) -> None:
+    def stop(self, name: str, told: str) -> str:
         self._terminals[name].press_ctrl_c()
         said, _ = self._terminals[name].rest()
         assert list(lacking(told.splitlines(), said)) == [], said
         assert "Traceback" not in said
+        return said
 
     def look(self) -> None:
         """The addresses that the page names, in a browser's place."""
@@ -91,7 +92,7 @@ def follow_all(reader: Reader, found: list[Step]) -> None:
         if "Ctrl-C in the third" in step.said_before:
             reader.look()
         reader.follow(step)
-    reader.stop("first", "")
+    assert "Summary" not in reader.stop("first", ""), "there was no load to tell of"
 
 
 def test_every_step_shows_what_one_should_see() -> None:
