@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'python 3.11 or newer is needed, none is on PATH' >&2; exit 1; }
 	@rm -f $@
 	@echo 'making $(VENV), which takes a minute or two'
-	@$(CLEAN) $(PYTHON) -m venv $(VENV)
-	@$(CLEAN) PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(CLEAN) $(PYTHON) -m venv $(VENV)
+	$(CLEAN) PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,test]'
 	@touch $@
 
