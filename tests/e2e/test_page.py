@@ -66,7 +66,7 @@ def test_a_terminal_keeps_variables_and_folder_and_survives_ctrl_c(tmp_path: Pat
     with Terminal(tmp_path, plain_environ()) as terminal:
         assert terminal.play("cd inner\nX=1") == ("", 0)
         assert terminal.play("basename $(pwd); echo $X; echo no >&2; false") == ("inner\n1\nno\n", 1)
-        terminal.begin("echo there; sleep 60")
+        terminal.begin("sh -c 'echo there; exec sleep 60'")
         assert terminal.watch("there\n", 10) == "there\n"
         terminal.press_ctrl_c()
         assert terminal.rest(10)[1] == 130
