@@ -29,6 +29,7 @@ INSTALL := -m pip install --quiet --no-deps --only-binary :all: --require-hashes
 $(STAMP): pyproject.toml deploy/pins/all.txt
 	@test -n '$(PYTHON)' || { echo 'python 3.11 or newer is needed, none is on PATH' >&2; exit 1; }
 	@rm -f $@
+	@echo 'making $(VENV), which takes a minute or two'
 	$(CLEAN) $(PYTHON) -m venv $(VENV)
 	$(HASHED) $(BIN)/python $(INSTALL) deploy/pins/all.txt
 	$(HASHED) $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

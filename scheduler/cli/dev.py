@@ -13,14 +13,13 @@ import time
 import click
 from rich.console import Console
 
+from scheduler.cli.init import init_fleet
 from scheduler.cli.settings import settings_with
 from scheduler.dev.load import Tally, run_load, wait_nodes, wait_ready
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.dev.server import EmbeddedServer, choose_server
 from scheduler.errors import BadInput, ServerUnavailable
 from scheduler.store.address import read_address
-from scheduler.store.client import connect
-from scheduler.store.library import load_library
 
 _FLEET = (sys.executable, "-m", "scheduler.cli.main")
 _NODES = """
@@ -55,14 +54,6 @@ def _check_ports(ports: range) -> None:
                 raise BadInput("--port", f"{port} cannot be listened on: {error.strerror}") from error
 
 
-async def _load_library(url: str) -> None:
-    client = connect(url, timeout_ms=5_000)
-    try:
-        await load_library(client)
-    finally:
-        await client.aclose()
-
-
 def _line(tally: Tally, before: int, seconds: float) -> str:
     rate = (tally.placed - before) / seconds
     middle = statistics.median(tally.latencies_ms) if tally.latencies_ms else 0
@@ -83,7 +74,8 @@ def _cli_line(url: str) -> str:
     return f"redis-cli -c -h {host} -p {port}" if address.kind == "cluster" else "redis-cli -h <the primary>"
 
 
-def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> None:
+def _greet(console: Console, urls: list[str], cli_line: str, namespace: str, started: str | None) -> None:
+    """Lines to paste; `started` is the address of a server of our own, which no other terminal knows yet."""
     shard = f"{namespace}:{{0}}"
     console.print("\n[bold]A live fleet.[/] Replicas (any of them will do; look at one in a browser):")
     for url in urls:
@@ -92,7 +84,11 @@ def _greet(console: Console, urls: list[str], cli_line: str, namespace: str) -> 
     body = '{"requires": ["asr:zh"], "payload": {"text": "hello"}}'
     click.echo(f"  curl -s {urls[0]}/v1/jobs -H 'content-type: application/json' -d '{body}'")
     console.print("Look inside - who can take asr:zh right now?")
-    click.echo(f"  {cli_line} SINTER '{shard}:free' '{shard}:pool:default' '{shard}:cap:asr:zh'\n")
+    click.echo(f"  {cli_line} SINTER '{shard}:free' '{shard}:pool:default' '{shard}:cap:asr:zh'")
+    if started is not None:
+        console.print("In another terminal, before redis-cli and fleet commands:")
+        click.echo(f"  export REDIS_URL={started}")
+    console.print("Ctrl-C ends all of it.\n")
 
 
 async def _show(
@@ -148,13 +144,16 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
     _check_ports(range(port, port + replicas))
     children: list[subprocess.Popen[bytes]] = []
     with contextlib.ExitStack() as ending:
+        started_url = None
         if choice.url is None:
             server = ending.enter_context(EmbeddedServer(choice))
             url, cli_line = server.url, server.cli_line
+            started_url = url
         else:
             url, cli_line = choice.url, _cli_line(choice.url)
         settings = settings_with(url)
-        asyncio.run(_load_library(url))
+        # replicas that see the fleet's first moment would call nothing impossible for ten seconds
+        asyncio.run(init_fleet(settings, None))
         ending.callback(stop, children)
         # that each replica is ready is told here
         environ = {"FLEET_LOG_LEVEL": "warning", **os.environ, "REDIS_URL": url}
@@ -170,7 +169,8 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
             asyncio.run(wait_nodes(urls[0], nodes, 10))
         except TimeoutError as error:
             raise ServerUnavailable(str(error)) from error
-        _greet(console, urls, cli_line, settings.namespace)
+        _greet(console, urls, cli_line, settings.namespace, started_url)
         tally = Tally()
         asyncio.run(_show(console, urls, tally, duration_s, None if no_load else rate))
-        _summary(console, tally, time.monotonic() - started)
+        if not no_load:
+            _summary(console, tally, time.monotonic() - started)

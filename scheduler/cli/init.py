@@ -17,7 +17,8 @@ from scheduler.store.moves import Moves
 from scheduler.store.views import Views
 
 
-async def _init(settings: Settings, count: int | None) -> tuple[str, tuple[str, ...]]:
+async def init_fleet(settings: Settings, count: int | None) -> tuple[str, tuple[str, ...]]:
+    """Load the library and divide the fleet, without a count as it is; answers what was loaded and the tags."""
     client = connect(settings.redis_url, timeout_ms=5_000)
     try:
         loaded = await load_library(client)
@@ -54,6 +55,6 @@ def init(shards: int | None, redis_url: str | None, namespace: str | None, *, as
 
     The number may change while no node and no job exists. Replicas that run then must be restarted.
     """
-    loaded, tags = asyncio.run(_init(settings_with(redis_url, namespace), shards))
+    loaded, tags = asyncio.run(init_fleet(settings_with(redis_url, namespace), shards))
     told = f"{loaded}; {len(tags)} shard{'s' if len(tags) > 1 else ''}: {' '.join(f'{{{tag}}}' for tag in tags)}"
     tell(told, {"library": loaded, "shards": tags}, as_json=as_json)

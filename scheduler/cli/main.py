@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from scheduler import __version__
-from scheduler.errors import BadInput, FleetError
+from scheduler.errors import BadInput, FleetError, ServerUnavailable
 
 _COMMANDS = {
     "audit": "scheduler.cli.audit:audit",
@@ -71,6 +71,12 @@ def fleet(*, no_color: bool) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
+def _server_is_a_guess(argv: Sequence[str]) -> bool:
+    """Whether nobody has said where Redis is, so that the usual port of this machine was asked."""
+    said = any(os.environ.get(name) for name in ("REDIS_URL", "FLEET_REDIS_URL", "FLEET_CONFIG"))
+    return not said and not any(word.startswith("--redis-url") for word in argv)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Ends the process with one of the statuses that `fleet --help` lists."""
     try:
@@ -83,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except FleetError as error:
         click.echo(f"fleet: {error}", err=True)
+        if isinstance(error, ServerUnavailable) and _server_is_a_guess(sys.argv if argv is None else argv):
+            click.echo("fleet: REDIS_URL is not set; `fleet dev` prints the line that sets it", err=True)
         sys.exit(2 if isinstance(error, BadInput) else 1)
 
 

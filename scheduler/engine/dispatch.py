@@ -47,12 +47,16 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
-    """Nothing was placed. Counts and their age are the snapshot's; `retry_after_ms` 0 means: do not ask again."""
+    """Nothing was placed. Counts and their age are the snapshot's; `retry_after_ms` 0 means: do not ask again.
+
+    `early`: nothing offers it, but the fleet is new or was emptied a moment ago, so that is not final.
+    """
 
     refusal: RefusalClass
     reasons: dict[Reason, int]
     snapshot_age_ms: int
     retry_after_ms: int
+    early: bool = False
 
 
 Verdict = Placement | Exists | Refusal | Waiting | Crowded | Literal["differs", "denied"]
@@ -214,9 +218,10 @@ class Dispatcher:
     def _refusal(self, request: JobRequest, answer: Refused) -> Refusal:
         found = self._breakdown(request)
         refusal = answer.refusal or found.refusal
-        if refusal is RefusalClass.IMPOSSIBLE and self._mirror.epoch_is_new:
+        early = refusal is RefusalClass.IMPOSSIBLE and self._mirror.epoch_is_new
+        if early:
             refusal = RefusalClass.UNAVAILABLE
-        return Refusal(refusal, found.reasons, self._mirror.age_ms, RETRY_AFTER_MS[refusal])
+        return Refusal(refusal, found.reasons, self._mirror.age_ms, RETRY_AFTER_MS[refusal], early)
 
     def _breakdown(self, request: JobRequest) -> Breakdown:
         """Counted once for each demand and snapshot, however many are refused."""

@@ -38,7 +38,8 @@ def merged(refusals: Sequence[Refusal]) -> Refusal:
         reasons.update(refusal.reasons)
     mildest = min((refusal.refusal for refusal in refusals), key=_CLASSES.index)
     age_ms = max(refusal.snapshot_age_ms for refusal in refusals)
-    return Refusal(mildest, dict(reasons), age_ms, RETRY_AFTER_MS[mildest])
+    early = all(refusal.early for refusal in refusals if refusal.refusal is mildest)
+    return Refusal(mildest, dict(reasons), age_ms, RETRY_AFTER_MS[mildest], early)
 
 
 class Spreader:

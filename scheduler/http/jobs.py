@@ -45,7 +45,7 @@ def _told(verdict: Verdict, traceparent: str) -> tuple[int, PlacementAnswer]:
         raise Problem(
             status,
             "Refused",
-            _SENTENCES[verdict.refusal],
+            _EARLY if verdict.early else _SENTENCES[verdict.refusal],
             **{"class": verdict.refusal},
             reasons=verdict.reasons,
             snapshot_age_ms=verdict.snapshot_age_ms,
@@ -82,6 +82,7 @@ _CROWDED = {
     "jobs": "10,000 jobs wait already",
     "tenant": "1,000 jobs of this tenant wait already",
 }
+_EARLY = "no node offers what the job requires yet: the fleet is new or was emptied, and nodes may still come"
 _SENTENCES = {
     RefusalClass.IMPOSSIBLE: "no node of the tenant's pools offers what the job requires",
     RefusalClass.UNAVAILABLE: "nodes offer what the job requires, but none of them is alive and ready",

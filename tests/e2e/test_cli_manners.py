@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -109,3 +110,15 @@ def test_a_benchmark_says_what_it_measures_also_without_a_terminal(
     told = list(bench._measured(["a", "b"], plan, Console(stderr=True)))
     assert [figure.row for figure in told] == ["a", "b"]
     assert [line[:3] for line in capsys.readouterr().err.splitlines()] == ["a: ", "b: "]
+
+
+def test_who_has_not_said_where_redis_is_is_told_so(fleet: Run) -> None:
+    port = free_ports_in_a_row(1)
+    nowhere = f"redis://127.0.0.1:{port}"
+    hint = "fleet: REDIS_URL is not set; `fleet dev` prints the line that sets it\n"
+    assert hint not in fleet("nodes", status=1, REDIS_URL=nowhere).stderr
+    assert hint not in fleet("nodes", "--redis-url", nowhere, status=1, REDIS_URL="").stderr
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 6379)) == 0:
+            pytest.skip("there is a server at the usual port")
+    assert fleet("nodes", status=1, REDIS_URL="").stderr.endswith(hint)

@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from scheduler.cli.main import fleet as command
 from scheduler.dev.server import EmbeddedServer
 from tests.conftest import Topology
 from tests.e2e.conftest import FLEET, environ, fcall
+from tests.e2e.page import lacking
 from tests.sharded import Shards
 
 pytestmark = pytest.mark.one_shard("prints what a fleet of one shard says")
@@ -23,25 +23,6 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$\n(?:\n```text\n(.*?)^```$)?", re.MUL
 _BLOCKS = _BLOCK.findall(PAGE)
 WITH_OUTPUT = [(block.splitlines(), said.splitlines()) for kind, block, said in _BLOCKS if kind == "sh" and said]
 LINES = [line for kind, block, _ in _BLOCKS if kind == "sh" for line in block.splitlines()]
-
-
-def pattern(line: str) -> str:
-    """The line of the page for any figures, any width of columns, and anything where it has dots."""
-    told = re.sub(r"\s+", " ", line.strip())
-    held = "".join(
-        ".*" if part == "…" else r"[\d.,]+" if re.fullmatch(r"\d[\d.,]*\d|\d", part) else re.escape(part)
-        for part in re.split(r"(…|\d[\d.,]*\d|\d)", told)
-    )
-    return held.replace(r"\ ", " ")
-
-
-def lacking(told: list[str], said: str) -> Iterator[str]:
-    """Lines of the page that are not in the output, in their order."""
-    lines = iter([re.sub(r"\s+", " ", line.strip()) for line in said.splitlines()])
-    for line in told:
-        if not any(re.fullmatch(pattern(line), found) for found in lines):
-            yield line
-            return
 
 
 def start_nodes(shards: Shards) -> None:

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 TOUR = "## Look inside with redis-cli\n"
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FOLDERS = ("docs", "lua", "deploy", "examples", "scheduler", "tests")
+_NAMED = re.compile(r"`((?:scheduler|lua|tests|deploy|docs|examples)/[\w./*-]+)(?:::\w+)?`")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -30,7 +32,7 @@ def commands(text: str) -> Iterator[str]:
 
 def documents() -> list[Path]:
     """Every document that is part of the project."""
-    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "lua", "deploy", "examples"))]
+    tops = [ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in _FOLDERS)]
     return sorted(path for top in tops for path in top if "node_modules" not in path.parts)
 
 
@@ -93,6 +95,18 @@ def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
                 broken.append(f"{document.relative_to(ROOT)}: {link}")
     assert seen > 5
     assert broken == []
+
+
+def test_every_file_of_ours_that_a_document_names_is_there() -> None:
+    gone: list[str] = []
+    seen = 0
+    for document in documents():
+        for named in _NAMED.findall(_BLOCK.sub("", document.read_text("utf-8"))):
+            seen += 1
+            if not list(ROOT.glob(named)):
+                gone.append(f"{document.relative_to(ROOT)}: {named}")
+    assert seen > 50
+    assert gone == []
 
 
 def test_the_settings_table_says_what_the_code_does() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import redis
 
-from scheduler.cli.init import _init
+from scheduler.cli.init import init_fleet
 from scheduler.domain.ids import NodeId, PoolName
 from scheduler.domain.shards import home_tag
 from scheduler.engine.engine import Engine
@@ -53,7 +53,7 @@ async def test_a_division_that_is_refused_changes_no_shard(client: redis.Redis, 
     node = next(NodeId(f"n{i}") for i in range(1_000) if home_tag(tags, f"n{i}") == "0")
     await alone.first.functions.node_register(node, endpoint="x", slots=1, capabilities=["gpu"])
     with pytest.raises(BadInput, match=r"cannot change while there are nodes: shard \{0\} has some"):
-        await _init(alone.settings, 4)
+        await init_fleet(alone.settings, 4)
     for shard in alone.shards:
         assert await read_tags(alone._client, shard.key) == tags
     await asyncio.sleep(1.5)
@@ -62,7 +62,7 @@ async def test_a_division_that_is_refused_changes_no_shard(client: redis.Redis, 
 
 async def test_a_new_shard_has_the_pools_before_anybody_is_told_of_it(everywhere: redis.Redis, alone: Engine) -> None:
     await alone.first.functions.pool_put(PoolName("gold"), '{"selector":{"all":true},"tenants":["acme"]}')
-    await _init(alone.settings, 4)
+    await init_fleet(alone.settings, 4)
     for tag in chosen_tags(4):
         assert everywhere.hkeys(f"fleet:{{{tag}}}:pools") == [b"gold"]
 
@@ -70,8 +70,8 @@ async def test_a_new_shard_has_the_pools_before_anybody_is_told_of_it(everywhere
 async def test_a_fleet_of_one_shard_that_runs_may_be_told_so_again(everywhere: redis.Redis, alone: Engine) -> None:
     everywhere.delete("fleet:{0}")
     await alone.first.functions.node_register(NodeId("n1"), endpoint="x", slots=1, capabilities=["gpu"])
-    assert (await _init(alone.settings, None))[1] == ("0",)
-    assert (await _init(alone.settings, 1))[1] == ("0",)
+    assert (await init_fleet(alone.settings, None))[1] == ("0",)
+    assert (await init_fleet(alone.settings, 1))[1] == ("0",)
     with pytest.raises(BadInput, match="cannot change while there are nodes"):
-        await _init(alone.settings, 2)
+        await init_fleet(alone.settings, 2)
     assert chosen_tags(1) == ("0",)

@@ -119,6 +119,7 @@ async def test_nothing_is_impossible_right_after_flushall(engine: Engine, client
     verdict = await engine.place(JobRequest(JobId("0.a"), "-", demand))
     assert isinstance(verdict, Refusal)
     assert verdict.refusal is RefusalClass.UNAVAILABLE
+    assert verdict.early, "it is said so: no node offers it, but that is not final"
 
 
 async def test_a_restart_from_an_older_copy_that_overtook_the_version_leads_to_a_fill(

@@ -90,6 +90,7 @@ async def test_nothing_is_impossible_just_after_redis_was_emptied(speak: Speaker
     await speak.followed()
     told = await speak.refused("POST", "/v1/jobs", {"requires": ["asr:fr"]}, 503)
     assert told.body["class"] == "unavailable"
+    assert told.body["detail"].startswith("no node offers what the job requires yet: ")
     assert int(told.headers["retry-after"]) >= 1
 
 
