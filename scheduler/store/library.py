@@ -33,6 +33,7 @@ _SHARED = (
     "waiting",
     "serving",
     "moving",
+    "apikeys",
 )
 NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")
