@@ -1,7 +1,7 @@
 -- apikey_put: store an API key, or give one that is known another secret. Up to 100 expired ones go on the way.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
--- ARGV[1] key          id
+-- ARGV[1] apikey       id
 -- ARGV[2] json         hash, tenant, role, created_at_ms; optional: expires_at_ms, node (of the role node), parent with
 --                      parent_hash, old_hash with old_expires_at_ms
 -- ARGV[3] seen         optional: the hash that the stored key must still have
@@ -37,7 +37,7 @@ local function apikey_checked(key)
 end
 
 define('apikey_put', function(P, id, json, seen)
-  apikey_arg(id, 'key')
+  apikey_arg(id, 'apikey')
   check(json and #json <= 1024, 'json', 'must be at most 1024 bytes')
   local key = decode_arg(cjson.decode, json, 'json')
   apikey_checked(key)
@@ -51,7 +51,7 @@ define('apikey_put', function(P, id, json, seen)
   if seen and cjson.decode(held).hash ~= seen then return reply('changed') end
   local gone = redis.call('ZRANGEBYSCORE', P .. ':apikeys_ending', '-inf', S.time_text, 'LIMIT', 0, PURGED_MAX)
   local count = redis.call('HLEN', P .. ':apikeys') - #gone
-  check(held or count < KEYS_MAX, 'key', 'would be one more than ' .. KEYS_MAX .. ' keys')
+  check(held or count < KEYS_MAX, 'apikey', 'would be one more than ' .. KEYS_MAX .. ' keys')
 
   shard_write(S)
   if #gone > 0 then

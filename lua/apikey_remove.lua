@@ -1,11 +1,11 @@
 -- apikey_remove: an API key ends at once, and so do the sessions that were made with it.
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
--- ARGV[1] key          id
+-- ARGV[1] apikey       id
 -- Reply   removed | unknown
 -- Cost    O(1)
 define('apikey_remove', function(P, id)
-  apikey_arg(id, 'key')
+  apikey_arg(id, 'apikey')
 
   local S = shard_open(P)
   configured_here(P)
