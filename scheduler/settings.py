@@ -3,10 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 import msgspec
 
 from scheduler.errors import BadInput
+
+Auth = Literal["auto", "required", "off"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_max_bytes: int = 1_048_576
     candidates: int = 3
     event_clients: int = 256
+    # auto: no key is needed on the loopback until there is one
+    auth: Auth = "auto"
 
 
 _RANGES: dict[str, tuple[int, int]] = {
@@ -39,6 +44,8 @@ _RANGES: dict[str, tuple[int, int]] = {
 def _converted(name: str, value: object) -> object:
     if name not in Settings.__struct_fields__:
         raise BadInput(name, "is not a setting")
+    if name == "auth" and value not in get_args(Auth):
+        raise BadInput(name, "must be auto, required or off")
     if name not in _RANGES:
         if not isinstance(value, str) or not value:
             raise BadInput(name, "must be text")

@@ -24,8 +24,8 @@ _NO_SUCH = hashlib.sha256(b"no key has this secret").hexdigest()
 class ApiKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is stored of a key; its secret is not. Instants are wall-clock milliseconds.
 
-    A rotated key may accept its old secret for a while. A session's key has a `parent` and that one's hash of the time:
-    it ends with either. Only a node's key has a node.
+    A rotated key may accept its old secret for a while. A session's key has a `parent`, and that one's hash of the
+    time: it ends with either. Only a node's key has a node.
     """
 
     hash: str

@@ -56,8 +56,8 @@ KEYS = (
         "`abi`, `revision`, `shards`, `epoch`; `tags` of all shards where it was divided, `config_source` "
         "where it has a copy of the first shard's pools, `frozen`; `version`, `structure_version`, "
         "`config_version`; `floor`; `clock`, `clock_seen_at_ms`, `reaped_ms`; where configured `cpu_max`, "
-        "`gpu_max`, `mem_max`, `language_pools`, `weights`; `paused_ms` while reaping pauses; `apikeys_version` in the "
-        "first shard, since there was a key",
+        "`gpu_max`, `mem_max`, `language_pools`, `weights`; `paused_ms` while reaping pauses; `apikeys_version` in "
+        "the first shard, since there was a key",
     ),
     KeyRow("P:node:<id>", "hash", "what the node reports, and its `state`, `incarnation`, `pools`, `structure`"),
     KeyRow("P:node:<id>:leases", "zset", "job → deadline; its size is the number of used slots"),
