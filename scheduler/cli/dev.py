@@ -24,9 +24,9 @@ from scheduler.store.library import load_library
 
 _FLEET = (sys.executable, "-m", "scheduler.cli.main")
 _NODES = """
-import asyncio, sys
+import asyncio, os, sys
 from scheduler.dev.fleet import run_nodes
-asyncio.run(run_nodes(int(sys.argv[1]), *sys.argv[2:]))
+asyncio.run(run_nodes(int(sys.argv[1]), os.environ["REDIS_URL"], sys.argv[2]))
 """
 
 
@@ -156,13 +156,14 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
         settings = settings_with(url)
         asyncio.run(_load_library(url))
         ending.callback(stop, children)
-        environ = {**os.environ, "REDIS_URL": url}
+        # on the loopback, to be looked at: nobody is asked for a key, whatever keys that Redis may have
+        environ = {**os.environ, "REDIS_URL": url, "FLEET_AUTH": "off"}
         urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]
         children.extend(
             spawn_bound([*_FLEET, "serve", "--port", str(port + i)], environ=environ) for i in range(replicas)
         )
         if nodes:
-            argv = [sys.executable, "-c", _NODES, str(nodes), url, settings.namespace]
+            argv = [sys.executable, "-c", _NODES, str(nodes), settings.namespace]
             children.append(spawn_bound(argv, environ=environ))
         try:
             asyncio.run(wait_ready(urls, 30))

@@ -11,6 +11,7 @@ from scheduler import __version__
 from scheduler.errors import BadInput, FleetError
 
 _COMMANDS = {
+    "apikeys": "scheduler.cli.apikeys:apikeys",
     "bench": "scheduler.cli.bench:bench",
     "completion": "scheduler.cli.completion:completion",
     "dev": "scheduler.cli.dev:dev",
