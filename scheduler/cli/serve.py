@@ -72,8 +72,8 @@ def serve(
     if settings.auth == "required" and not asyncio.run(_has_keys(settings)):
         raise BadInput(
             f"--host {host}",
-            "is to be served with authentication, and there is no API key: make one, `fleet apikeys create --tenant '*' "
-            "--role admin`, or set FLEET_AUTH=off where the network lets in only those who may do everything",
+            "is to be served with authentication, and there is no API key: make one, "
+            "`fleet apikeys create --tenant '*' --role admin`, or set FLEET_AUTH=off where the network lets in only those who may do everything",
         )
     if settings.auth == "off" and not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication: who reaches it may do everything", err=True)
