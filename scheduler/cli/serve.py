@@ -73,7 +73,8 @@ def serve(
         raise BadInput(
             f"--host {host}",
             "is to be served with authentication, and there is no API key: make one, "
-            "`fleet apikeys create --tenant '*' --role admin`, or set FLEET_AUTH=off where the network lets in only those who may do everything",
+            "`fleet apikeys create --tenant '*' --role admin`, or set FLEET_AUTH=off where the network lets in only "
+            "those who may do everything",
         )
     if settings.auth == "off" and not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication: who reaches it may do everything", err=True)
