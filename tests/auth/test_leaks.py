@@ -11,8 +11,8 @@ BODY = {"requires": ["asr:zh"]}
 
 async def test_lists_verdicts_refusals_and_errors_name_nothing_of_another_tenant(two_tenants: Fleet) -> None:
     fleet = two_tenants
-    await fleet.ask("PUT", "/v1/pools/shared", fleet.admin,
-                    {"selector": {"labels": {"of": "shared"}}, "tenants": ["acme", "globex"], "fallback": ["globex"]})  # fmt: skip
+    both = {"selector": {"labels": {"of": "shared"}}, "tenants": ["acme", "globex"], "fallback": ["globex"]}
+    await fleet.ask("PUT", "/v1/pools/shared", fleet.admin, both)
     # a node of both, which is also in a pool of the other one's alone
     await fleet.ask("PUT", "/v1/pools/globex-zh", fleet.admin,
                     {"selector": {"capabilities": ["asr:zh"]}, "tenants": ["globex"]})  # fmt: skip

@@ -44,10 +44,10 @@ async def test_a_person_is_asked_for_a_key_and_comes_back_to_the_page(two_tenant
     assert (asked.headers["cache-control"], asked.headers["referrer-policy"]) == ("no-store", "same-origin")
 
 
-@pytest.mark.parametrize(
-    "elsewhere",
-    ["//evil.example", "https://evil.example/", "/\\evil.example", "/v1/cluster", "javascript:alert(1)", ""],
-)
+_ELSEWHERE = ("//evil.example", "https://evil.example/", "/\\evil.example", "/v1/cluster", "javascript:alert(1)", "")
+
+
+@pytest.mark.parametrize("elsewhere", _ELSEWHERE)
 async def test_nobody_is_sent_elsewhere_after_signing_in(two_tenants: Fleet, elsewhere: str) -> None:
     http, key = two_tenants.http, await two_tenants.keys.text("acme", "submit")
     assert 'name="next" value="/"' in (await http.get("/ui/sign-in", params={"next": elsewhere})).text
@@ -166,12 +166,12 @@ async def test_a_tenants_pages_show_its_own_and_no_actions_that_it_may_not_take(
     await two_tenants.ask("POST", "/v1/nodes/acme-1/cordon", two_tenants.admin)
     await two_tenants.seen()
     await signed_in("submit", "acme")
-    for path in ("/", "/ui/nodes", "/ui/pools", "/ui/jobs", "/ui/explain", "/ui/nodes/acme-1", "/ui/nodes/shared-1",
-                 "/ui/nodes?tenant=globex", "/ui/jobs?tenant=globex", "/ui/explain?requires=asr:zh&for=globex"):  # fmt: skip
+    lists = ("/", "/ui/nodes", "/ui/pools", "/ui/jobs", "/ui/explain")
+    beyond = ("/ui/nodes?tenant=globex", "/ui/jobs?tenant=globex", "/ui/explain?requires=asr:zh&for=globex")
+    for path in (*lists, "/ui/nodes/acme-1", "/ui/nodes/shared-1", *beyond):
         page = await http.get(path)
         assert page.status_code == 200, path
-        assert not re.search('globex(?!")', page.text.replace('value="globex"', "")), (path, "another tenant")
-        assert P not in page.text or "redis-cli" in page.text
+        assert "globex" not in page.text, path
     assert "acme-1" in (await http.get("/")).text
     assert "cordon" not in (await http.get("/ui/nodes/shared-1")).text.lower().partition("<main")[2]
     assert (await http.get("/ui/course.json")).status_code == 403
