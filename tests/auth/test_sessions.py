@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.domain.apikey import Role
 from scheduler.ui.sessions import SESSIONS_MAX
-from tests.auth.conftest import Fleet, P, bearer
+from tests.auth.conftest import Fleet, bearer
 
 SAME = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
