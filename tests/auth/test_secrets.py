@@ -23,8 +23,17 @@ from tests.auth.test_matrix import ROWS
 from tests.e2e.conftest import FLEET, environ, free_ports_in_a_row, wait_until
 
 PASSWORD = "p@ss:word/of-redis?1"
-LOOKS = ("apikeys list", "apikeys list --json", "events --json", "doctor", "nodes", "pools list", "library status", "schema",
-         "shard list")  # fmt: skip
+LOOKS = (
+    "apikeys list",
+    "apikeys list --json",
+    "events --json",
+    "doctor",
+    "nodes",
+    "pools list",
+    "library status",
+    "schema",
+    "shard list",
+)
 SAME = {"sec-fetch-site": "same-origin"}
 
 
@@ -114,15 +123,7 @@ def test_no_secret_is_said_anywhere(protected: EmbeddedServer, tmp_path: Path) -
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
             wait_until(lambda: answered(http, "/readyz"), "the replica is ready", 30)
-            keys = {
-                "admin": admin,
-                "acme": acme,
-                "node": node,
-                "wrong": wrong,
-                "none": None,
-                "broken": f"{acme}\t\x7f",
-            }
-            every_route(heard, http, {name: key for name, key in keys.items() if name != "broken"})
+            every_route(heard, http, (admin, acme, node, wrong, None))
             heard.answer(http.get("/v1/pools", headers={"authorization": f"Basic {acme}"}))
             heard.answer(http.get(f"/v1/pools?key={quote('not-a-key')}", headers={"authorization": acme}))
             for key in (acme, wrong, node):

@@ -64,7 +64,7 @@ def test_versions_rise_also_within_a_microsecond(shard: Shard) -> None:
 
 
 def test_what_has_ended_is_purged_a_hundred_at_a_time(shard: Shard) -> None:
-    held = {f"ended{number:04}": key(expires_at_ms=5) for number in range(150)}
+    held: dict[Any, Any] = {f"ended{number:04}": key(expires_at_ms=5) for number in range(150)}
     shard.client.hset(f"{P}:apikeys", mapping=held)
     shard.client.zadd(f"{P}:apikeys_ending", dict.fromkeys(held, 5))
     shard.call("apikey_put", "first0001", key())

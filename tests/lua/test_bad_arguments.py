@@ -86,6 +86,7 @@ ODD_WANTED: dict[str, list[Any]] = {
 
 def odd_keys() -> Iterator[tuple[str, Any]]:
     """A field that an API key may not have so, and the key with it."""
+    value: Any
     for value in (None, 7, False, "", "a" * 63, "A" * 64, "g" * 64, []):
         yield "hash", KEY | {"hash": value}
     for value in (None, 7, "", "root", "Admin", []):
