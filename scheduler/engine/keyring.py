@@ -34,6 +34,11 @@ class Keyring:
         self._watched: dict[object, tuple[Caller, Callable[[], None]]] = {}
 
     @property
+    def asks(self) -> bool:
+        """Whether anybody is ever asked for a key."""
+        return self._auth != "off"
+
+    @property
     def needed(self) -> bool:
         """Whether nobody is let in without a key: settled, or since the first key there was."""
         return self._auth == "required" or self._begun

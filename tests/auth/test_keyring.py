@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.apikey import KeyId, hashed, new_key, rotated
+from scheduler.engine.keyring import Keyring
 from scheduler.settings import Settings
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
@@ -20,6 +21,7 @@ from tests.integration.http.conftest import ready, running
 
 REFRESH_MS = 200
 Replica = tuple[Starlette, httpx.AsyncClient]
+Refresh = Callable[[], Awaitable[None]]
 
 
 async def status(replica: Replica, key: str | None, path: str = "/v1/pools") -> int:
@@ -88,20 +90,31 @@ async def test_the_first_key_of_a_tenant_is_not_taken_for_anyone(two: list[Repli
 async def test_a_revocation_holds_on_both_within_one_refresh(two: list[Replica], keys: Keys) -> None:
     await keys.make("*", "admin")
     await closed(two)
-    took = []
-    for _ in range(5):
-        id_, text = await keys.make("acme", "submit")
-        assert [await status(replica, text) for replica in two] == [200, 200]
-        started = time.monotonic()
-        await keys.functions.apikey_remove(id_)
-        await asyncio.gather(*(until(lambda r=r, text=text: _is(r, text, 401), "revoked") for r in two))  # type: ignore[misc]
-        took.append(time.monotonic() - started)
-    # a replica that is late by a busy machine is no fault of this one; all five would be
-    assert min(took) < REFRESH_MS / 1000 + 0.1, took
+    removed = asyncio.Event()
+    # the first refresh of each that begins after the removal must know of it
+    firsts: dict[int, bool] = {}
+    id_, text = await keys.make("acme", "submit")
+    for number, (app, _) in enumerate(two):
+        ring = app.state.engine.keyring
+
+        async def noted(number: int = number, ring: Keyring = ring, refresh: Refresh = ring.refresh) -> None:
+            after = removed.is_set()
+            await refresh()
+            if after:
+                firsts.setdefault(number, ring.key(id_) is None)
+
+        ring.refresh = noted
+    assert [await status(replica, text) for replica in two] == [200, 200]
+    await keys.functions.apikey_remove(id_)
+    removed.set()
+    took = await asyncio.gather(*(until(lambda r=r: _is(r, text, 401), "revoked") for r in two))  # type: ignore[misc]
+    assert firsts == {0: True, 1: True}
+    # far above a refresh, for the machine may be busy
+    assert max(took) < 10 * REFRESH_MS / 1000
 
 
 async def test_an_expiry_needs_no_refresh(two: list[Replica], keys: Keys) -> None:
-    _, text = await keys.make("acme", "submit", expires_ms=700)
+    _, text = await keys.make("acme", "submit", expires_ms=3_000)
     assert [await status(replica, text) for replica in two] == [200, 200]
     await asyncio.gather(*(until(lambda r=r: _is(r, text, 401), "expired") for r in two))  # type: ignore[misc]
 
@@ -128,7 +141,7 @@ async def test_of_many_rotations_at_once_one_wins_and_only_its_secret_is_good(tw
 
 async def test_the_old_secret_goes_on_for_the_grace_and_no_longer(two: list[Replica], keys: Keys) -> None:
     id_, text = await keys.make("acme", "submit")
-    await rotate(keys, id_, "acme", text.partition(f"{id_}_")[2], "n" * 43, 1_500)
+    await rotate(keys, id_, "acme", text.partition(f"{id_}_")[2], "n" * 43, 4_000)
     for replica in two:
         assert await status(replica, f"fleet_{id_}_{'n' * 43}") == 200
         assert await status(replica, text) == 200
