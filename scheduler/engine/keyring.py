@@ -62,8 +62,9 @@ class Keyring:
             version = await self._read.version()
             if version == self._version:
                 return
-            # a key that is written meanwhile has a version of its own
-            self._keys, self._version = await self._read.all(), version
+            # a key that is written meanwhile has a version of its own; a user of Redis who was never told of keys may
+            # not read them, and need not while there is none
+            self._keys, self._version = await self._read.all() if version else {}, version
             self._begun = self._begun or bool(version)
 
     async def close(self) -> None:

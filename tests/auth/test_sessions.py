@@ -121,6 +121,14 @@ async def test_under_v1_a_cookie_reads_and_does_nothing_else(two_tenants: Fleet,
     assert (await http.delete("/v1/pools/acme")).status_code == 401
 
 
+async def test_a_proxys_password_is_in_nobodys_way(two_tenants: Fleet, signed_in: SignIn) -> None:
+    http, basic = two_tenants.http, {"authorization": "Basic dXNlcjpwYXNz"}
+    assert (await http.get("/v1/pools", headers=basic)).status_code == 401
+    await signed_in("submit", "acme")
+    assert (await http.get("/ui/nodes", headers=basic)).status_code == 200
+    assert (await http.post("/v1/jobs", json={"requires": ["asr:zh"]}, headers=basic)).status_code == 401
+
+
 async def test_who_signs_out_is_out_also_with_a_copy_of_the_cookie(two_tenants: Fleet, signed_in: SignIn) -> None:
     http = two_tenants.http
     await signed_in("submit", "acme")
