@@ -41,6 +41,7 @@ define('apikey_put', function(P, id, json, seen)
   check(json and #json <= 1024, 'json', 'must be at most 1024 bytes')
   local key = decode_arg(cjson.decode, json, 'json')
   apikey_checked(key)
+  seen = seen ~= '' and seen or nil
   if seen then hash_arg(seen, 'seen') end
 
   local S = shard_open(P)
