@@ -93,7 +93,9 @@ def create(
     async def ask(fleet: OnRedis) -> str:
         return await fleet.first.functions.apikey_put(id_, key)
 
-    on_redis(redis_url, namespace, ask)
+    if (word := on_redis(redis_url, namespace, ask)) != "stored":
+        click.echo(f"fleet: no key was made, {id_} {word}: try again", err=True)
+        raise click.exceptions.Exit(1)
     _give(id_, secret, key, f"key {id_} of the role {role}, tenant {tenant}", as_json=as_json)
 
 

@@ -62,10 +62,10 @@ class Keyring:
             version = await self._read.version()
             if version == self._version:
                 return
-            # a key that is written meanwhile has a version of its own; a user of Redis who was never told of keys may
-            # not read them, and need not while there is none
-            self._keys, self._version = await self._read.all() if version else {}, version
+            # a user of Redis whose rights are older than keys may not read them: open while there is none, then shut
             self._begun = self._begun or bool(version)
+            # a key that is written meanwhile has a version of its own
+            self._keys, self._version = await self._read.all() if version else {}, version
 
     async def close(self) -> None:
         """End the looks that somebody may still wait for."""

@@ -262,3 +262,28 @@ async def test_an_entry_that_cannot_be_read_lets_nobody_in_and_keeps_nobody_out(
     fresh = await keys.text("acme", "submit")
     assert [await status(replica, key) for replica in two for key in (text, fresh)] == [200] * 4
     assert await status(two[0], f"fleet_damaged1_{'x' * 43}") == 401
+
+
+async def test_a_replica_that_may_not_read_the_keys_is_open_without_any_and_shut_with_the_first(
+    fresh_server: Callable[..., EmbeddedServer],
+) -> None:
+    server = fresh_server()
+    client = connect(server.url, timeout_ms=5_000)
+    try:
+        await load_library(client)
+        # rights from before there were keys
+        await client.execute_command(
+            "ACL", "SETUSER", "older", "on", "nopass", "+@all", "~fleet:{0}", "~fleet:{0}:[^a]*"
+        )
+        url = server.url.replace("redis://", "redis://older:any@")
+        async with running(Settings(redis_url=url)) as (app, http):
+            await ready(app)
+            replica = (app, http)
+            assert await status(replica, None) == 200
+            text = await Keys(Functions(client, P)).text("*", "admin")
+            await until(lambda: _is(replica, None, 401), "shut")
+            told = await http.get("/v1/pools", headers=bearer(text))
+            assert told.status_code == 503
+            assert "cannot be checked" in told.text
+    finally:
+        await client.aclose()
