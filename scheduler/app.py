@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
+from scheduler.http.access import Authenticated
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.named import Named
 from scheduler.http.openapi import document
@@ -21,9 +22,11 @@ from scheduler.http.routes import OPERATIONS, methods_of, routes
 from scheduler.http.shedding import Shedding
 from scheduler.settings import Settings
 from scheduler.ui.pace import Pace
-from scheduler.ui.routes import PAGES
+from scheduler.ui.routes import PAGES, page_of
 
 _OPENAPI = "/openapi.json"
+# Who asks is of no matter here; a path that ends in a parameter stands for all that begin like it.
+_OPEN = (_OPENAPI, *(o.path.partition("{")[0] for o in (*OPERATIONS, *PAGES) if o.roles is None))
 
 
 async def _openapi(_: Request) -> Response:
@@ -48,7 +51,7 @@ def create_app(settings: Settings) -> Starlette:
             await engine.stop()
 
     app = Starlette(
-        routes=[*routes(), *routes(PAGES), Route(_OPENAPI, _openapi)],
+        routes=[*routes(), *routes(PAGES, page_of), Route(_OPENAPI, _openapi)],
         lifespan=lifespan,
         middleware=[
             Middleware(Named, access_log=settings.access_log == "on"),
@@ -56,6 +59,7 @@ def create_app(settings: Settings) -> Starlette:
             Middleware(
                 Counted, metrics=metrics, methods={**methods_of((*OPERATIONS, *PAGES)), _OPENAPI: frozenset({"GET"})}
             ),
+            Middleware(Authenticated, keyring=engine.keyring, open_paths=frozenset(_OPEN)),
         ],
         exception_handlers={
             Problem: problem_response,

@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from scheduler.errors import BadInput
 
+Auth = Literal["auto", "required", "off"]
+
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One replica's settings. Durations in milliseconds."""
@@ -38,6 +40,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="where spans are sent to, such as `http://127.0.0.1:4318`; needs the extra `otel`"),
     ] = ""
+    auth: Annotated[
+        Auth,
+        Meta(
+            description="whether an API key is asked for: `auto` (elsewhere than on the loopback, and there as soon as one "
+            "exists), `required` or `off`"
+        ),
+    ] = "auto"
 
 
 _RANGES: dict[str, tuple[int, int]] = {

@@ -23,9 +23,9 @@ from scheduler.store.address import read_address
 
 _FLEET = (sys.executable, "-m", "scheduler.cli.main")
 _NODES = """
-import asyncio, sys
+import asyncio, os, sys
 from scheduler.dev.fleet import run_nodes
-asyncio.run(run_nodes(int(sys.argv[1]), *sys.argv[2:]))
+asyncio.run(run_nodes(int(sys.argv[1]), os.environ["REDIS_URL"], sys.argv[2]))
 """
 
 
@@ -155,14 +155,15 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
         # replicas that see the fleet's first moment would call nothing impossible for ten seconds
         asyncio.run(init_fleet(settings, None))
         ending.callback(stop, children)
-        # that each replica is ready is told here
-        environ = {"FLEET_LOG_LEVEL": "warning", **os.environ, "REDIS_URL": url}
+        # on the loopback, to be looked at: nobody is asked for a key, whatever keys that Redis may have; and that each
+        # replica is ready is told here
+        environ = {"FLEET_LOG_LEVEL": "warning", **os.environ, "REDIS_URL": url, "FLEET_AUTH": "off"}
         urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]
         children.extend(
             spawn_bound([*_FLEET, "serve", "--port", str(port + i)], environ=environ) for i in range(replicas)
         )
         if nodes:
-            argv = [sys.executable, "-c", _NODES, str(nodes), url, settings.namespace]
+            argv = [sys.executable, "-c", _NODES, str(nodes), settings.namespace]
             children.append(spawn_bound(argv, environ=environ))
         try:
             asyncio.run(wait_ready(urls, 30))

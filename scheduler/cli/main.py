@@ -11,6 +11,7 @@ from scheduler import __version__
 from scheduler.errors import BadInput, FleetError, ServerUnavailable
 
 _COMMANDS = {
+    "apikeys": "scheduler.cli.apikeys:apikeys",
     "audit": "scheduler.cli.audit:audit",
     "bench": "scheduler.cli.bench:bench",
     "completion": "scheduler.cli.completion:completion",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
+from scheduler.cli.settings import key_headers, with_key
 from scheduler.domain.answers import MirrorAnswer, MirroredNode
 from scheduler.domain.ids import NodeId
 from scheduler.errors import ReplicaUnavailable
@@ -89,10 +90,10 @@ def _pages(nodes: Sequence[NodeId]) -> Iterator[Sequence[NodeId]]:
     return (nodes[start : start + PAGE] for start in range(0, len(nodes), PAGE))
 
 
-async def _compare(fleet: OnRedis, url: str, looks: int, tolerance: float) -> Compared:
+async def _compare(fleet: OnRedis, url: str, headers: Mapping[str, str], looks: int, tolerance: float) -> Compared:
     """Look several times: what differs the same way each time differs; the rest was on its way."""
     lasting: list[Difference] = []
-    async with httpx.AsyncClient(base_url=url, timeout=10) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as http:
         for look in range(1, looks + 1):
             believed, truths = await _believed(http), await _truths(fleet)
             found = list(differences(believed, truths, tolerance))
@@ -118,16 +119,25 @@ def mirror() -> None:
 @click.option(
     "--tolerance", default=0.25, show_default=True, type=click.FloatRange(0, 1), help="of free slots, as a share"
 )
+@with_key
 @AS_JSON
 @where
 def diff(
-    url: str, looks: int, tolerance: float, redis_url: str | None, namespace: str | None, *, as_json: bool
+    url: str,
+    looks: int,
+    tolerance: float,
+    api_key_file: str | None,
+    redis_url: str | None,
+    namespace: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Nodes that the replica lacks, has in excess, or knows otherwise than Redis has them.
 
     Free slots follow in steps of a tenth, so they may differ a little. Exit status 1 if anything differs.
     """
-    told = on_redis(redis_url, namespace, lambda fleet: _compare(fleet, url.rstrip("/"), looks, tolerance))
+    headers = key_headers(api_key_file)
+    told = on_redis(redis_url, namespace, lambda fleet: _compare(fleet, url.rstrip("/"), headers, looks, tolerance))
     if as_json:
         click.echo(msgspec.json.encode(told))
     elif told.differences:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from scheduler.cli.settings import key_headers, with_key
 from scheduler.domain.ids import checked_id, checked_token
 from scheduler.errors import BadInput
 from scheduler.sim.replay import Replay, ReplayPlan, Report
@@ -39,6 +40,7 @@ def _table(document: dict[str, object]) -> Table:
 @click.option("--tenant", default="default", show_default=True)
 @click.option("--input-rate", default=20_000.0, show_default=True, type=click.FloatRange(1), help="tokens/s read")
 @click.option("--output-rate", default=50.0, show_default=True, type=click.FloatRange(0.1), help="tokens/s written")
+@with_key
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout")
 def replay(
     file: Path,
@@ -49,6 +51,7 @@ def replay(
     tenant: str,
     input_rate: float,
     output_rate: float,
+    api_key_file: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -59,7 +62,7 @@ def replay(
     """
     tokens = tuple(checked_token("--requires", token) for token in requires.split())
     plan = ReplayPlan(_urls(url), speed, tokens, affinity, checked_id("--tenant", tenant), input_rate, output_rate)
-    requests = read_trace(file)
+    requests, headers = read_trace(file), key_headers(api_key_file)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -68,7 +71,7 @@ def replay(
         def progress(report: Report) -> None:
             bar.update(task, completed=report.placed + report.failed + sum(report.refused.values()))
 
-        document = {"run": plan.run, **asyncio.run(Replay(plan, requests, progress).run())}
+        document = {"run": plan.run, **asyncio.run(Replay(plan, requests, progress, headers).run())}
     if as_json:
         click.echo(json.dumps(document))
     else:

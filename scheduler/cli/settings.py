@@ -1,7 +1,12 @@
 """Options that several commands share, over the environment and the settings file."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+import click
+
+from scheduler.errors import BadInput
 from scheduler.settings import Settings, load_settings
 
 
@@ -18,3 +23,24 @@ def settings_with(
     if log_level is not None:
         environ["FLEET_LOG_LEVEL"] = log_level
     return load_settings(environ)
+
+
+def with_key(command: Callable[..., None]) -> Callable[..., None]:
+    """The option of commands that speak to replicas. The key itself is no option: others see those of a process."""
+    return click.option(
+        "--api-key-file", type=click.Path(dir_okay=False), help="file with the API key [default: FLEET_API_KEY]"
+    )(command)
+
+
+def key_headers(file: str | None) -> dict[str, str]:
+    """What says to a replica who asks; nothing where no key is given."""
+    key = os.environ.get("FLEET_API_KEY", "")
+    if file is not None:
+        try:
+            key = Path(file).read_text("ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput("--api-key-file", f"cannot be read: {error}") from error
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise BadInput("FLEET_API_KEY", "must be an API key")
+    return {"authorization": f"Bearer {key}"} if key else {}

@@ -10,6 +10,7 @@ import click
 import httpx
 from rich.console import Console
 
+from scheduler.cli.settings import key_headers, with_key
 from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS
 from scheduler.errors import BadInput, ReplicaUnavailable
 
@@ -105,7 +106,7 @@ def _ended_line(job: dict[str, Any]) -> str:
 @click.option(
     "--url", default="http://127.0.0.1:8080", show_default=True, help="a replica, or what stands before them"
 )
-@click.option("--tenant", default="default", show_default=True)
+@click.option("--tenant", help="whose job it is [default: the key's tenant, or default]")
 @click.option("--requires", help='capabilities: "asr:zh gpu"')
 @click.option("--services", help='language services: "asr nmt tts", with --src and --tgt')
 @click.option("--src", help="language that is spoken, or auto")
@@ -125,14 +126,18 @@ def _ended_line(job: dict[str, Any]) -> str:
 @click.option("--max-attempts", type=int, help=f"[default: {MAX_ATTEMPTS}]")
 @click.option("--retry-failed", is_flag=True, help="another attempt also where the handler failed")
 @click.option("--wait", is_flag=True, help="follow it to its end")
+@with_key
 @click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout")
-def submit(url: str, tenant: str, *, wait: bool, as_json: bool, **given: Any) -> None:
+def submit(
+    url: str, tenant: str | None, api_key_file: str | None, *, wait: bool, as_json: bool, **given: Any
+) -> None:
     """Place one job; a replica must run.
 
     Exit status 0 if it was placed or waits, with --wait if it succeeded; 1 if it was refused or did not succeed, with
     the reasons on stderr; 2 if the request is not good.
     """
-    with httpx.Client(base_url=url.rstrip("/"), headers={"x-fleet-tenant": tenant}, timeout=10) as http:
+    headers = key_headers(api_key_file) | ({} if tenant is None else {"x-fleet-tenant": tenant})
+    with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=10) as http:
         try:
             answer = http.post("/v1/jobs", json=_body(given))
         except httpx.HTTPError as error:

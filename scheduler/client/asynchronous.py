@@ -35,14 +35,15 @@ class AsyncClient:
         self,
         urls: str | Sequence[str],
         *,
-        tenant: str = "default",
+        tenant: str | None = None,
+        api_key: str | None = None,
         deadline_s: float = 10.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._urls = Urls(urls)
         self._deadline_s = deadline_s
         self._http = httpx.AsyncClient(
-            headers={**calls.HEADERS, "x-fleet-tenant": tenant, **(headers or {})}, limits=calls.LIMITS
+            headers={**calls.headers(tenant, api_key), **(headers or {})}, limits=calls.LIMITS
         )
 
     async def aclose(self) -> None:

@@ -37,15 +37,14 @@ class Client:
         self,
         urls: str | Sequence[str],
         *,
-        tenant: str = "default",
+        tenant: str | None = None,
+        api_key: str | None = None,
         deadline_s: float = 10.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._urls = Urls(urls)
         self._deadline_s = deadline_s
-        self._http = httpx.Client(
-            headers={**calls.HEADERS, "x-fleet-tenant": tenant, **(headers or {})}, limits=calls.LIMITS
-        )
+        self._http = httpx.Client(headers={**calls.headers(tenant, api_key), **(headers or {})}, limits=calls.LIMITS)
 
     def close(self) -> None:
         self._http.close()

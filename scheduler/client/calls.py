@@ -33,7 +33,17 @@ EVENTS = "/v1/events"
 # How many calls there are at once is for the caller to bound: a long poll must not keep a placement from its turn.
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
 BATCH_S = 3.0
-HEADERS = {"accept": "application/json", "content-type": "application/json"}
+_HEADERS = {"accept": "application/json", "content-type": "application/json"}
+
+
+def headers(tenant: str | None, api_key: str | None) -> dict[str, str]:
+    """What every request carries; without a tenant it is the key's, or `default`."""
+    told = dict(_HEADERS)
+    if tenant is not None:
+        told["x-fleet-tenant"] = tenant
+    if api_key is not None:
+        told["authorization"] = f"Bearer {api_key.strip()}"
+    return told
 
 
 @dataclass(frozen=True, slots=True)

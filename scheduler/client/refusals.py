@@ -45,7 +45,7 @@ class Fenced(FleetError):
 
 
 class Denied(FleetError):
-    """The pool does not serve this tenant"""
+    """The key is missing or not good, or it or its tenant may not do this"""
 
     code = "denied"
 
@@ -94,7 +94,7 @@ def error_of(status: int, document: Document) -> FleetError:
         case 400 | 413 | 415 | 422:
             field = document.get("field")
             return BadInput(field, _without(field, detail)) if field else BadInput("request", detail)
-        case 403:
+        case 401 | 403:
             return Denied(detail)
         case 404:
             return Unknown(detail)

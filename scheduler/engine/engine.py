@@ -9,6 +9,7 @@ from scheduler.engine.configuring import Configured
 from scheduler.engine.dispatch import Verdict
 from scheduler.engine.door import Door
 from scheduler.engine.fleet import Fleet
+from scheduler.engine.keyring import Keyring
 from scheduler.engine.locating import Located
 from scheduler.engine.moving import Mover
 from scheduler.engine.shard import Shard
@@ -18,6 +19,7 @@ from scheduler.engine.stories import Stories
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.logs import Line
 from scheduler.settings import Settings
+from scheduler.store.apikeys import ApiKeys
 from scheduler.store.client import connect
 from scheduler.store.copying import copy_configuration
 from scheduler.store.layout import FIRST, read_tags
@@ -50,6 +52,7 @@ class Engine:
         )
         # every fleet has this one, and it knows the others
         self.first = Shard(settings, self._client, FIRST, self.library)
+        self.keyring = Keyring(ApiKeys(self._client, self.first.key), settings.auth, settings.refresh_ms)
         self.door = Door()
         self._parts: Parts | None = None
         self._known = asyncio.Event()
@@ -66,13 +69,18 @@ class Engine:
         """Begin to follow Redis; returns at once, also while Redis is down."""
         tracing.look()
         self.first.start()
-        self._tasks = [asyncio.create_task(self._check_for_ever()), asyncio.create_task(self.door.watch())]
+        self._tasks = [
+            asyncio.create_task(self._check_for_ever()),
+            asyncio.create_task(self.door.watch()),
+            asyncio.create_task(self.keyring.run()),
+        ]
 
     async def stop(self) -> None:
         """End the background tasks and close the connections; claims under way are answered first."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.keyring.close()
         await asyncio.gather(*(shard.stop() for shard in self.shards))
         if self._parts:
             await self._parts.spreader.close()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from scheduler.domain.demand import Demand
 from scheduler.domain.explanation import Explanation, merged
-from scheduler.domain.ids import NodeId, Tenant
+from scheduler.domain.ids import NodeId, PoolName, Tenant
 from scheduler.domain.views import NodeView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
@@ -43,8 +43,8 @@ class Fleet:
         own = heapq.merge(*(_own(shard, serving, after) for shard, serving in servings.items()))
         page = list(islice(own, limit + 1))
         told = await self.views(page[:limit])
-        shown = [node for node in told if servings[self._shards.of_node(NodeId(node.id))].shows(node)]
-        return shown, page[limit - 1] if len(page) > limit else None
+        shown = [servings[self._shards.of_node(NodeId(node.id))].shown(node) for node in told]
+        return [node for node in shown if node is not None], page[limit - 1] if len(page) > limit else None
 
     async def views(self, nodes: list[NodeId]) -> list[NodeView]:
         """Those of the nodes that exist, in the order asked for."""
@@ -58,7 +58,19 @@ class Fleet:
     async def tenants_node(self, node: NodeId, tenant: Tenant) -> NodeView | None:
         """The node, or None where it is in no pool that serves the tenant."""
         serving = await self._shards.of_node(node).views.serving(tenant)
-        return next((view for view in await self.views([node]) if serving.shows(view)), None)
+        return next(filter(None, map(serving.shown, await self.views([node]))), None)
+
+    async def tenants_alone(self, node: NodeId, tenant: Tenant) -> bool | None:
+        """Whether the node serves this tenant and no other; None where the tenant may not know of it."""
+        if await self.tenants_node(node, tenant) is None:
+            return None
+        _, configuration = await self._shards.of_node(node).views.configuration()
+        pools = [configuration.pools.get(PoolName(name)) for view in await self.views([node]) for name in view.pools]
+        return bool(pools) and all(pool is not None and set(pool.tenants) == {tenant} for pool in pools)
+
+    async def served(self, node: NodeId, tenant: Tenant) -> frozenset[str]:
+        """The pools that serve the tenant, as the node's shard has them."""
+        return (await self._shards.of_node(node).views.serving(tenant)).pools
 
     async def remove(self, node: NodeId) -> Literal["removed", "unknown", "fenced"]:
         """Take the node's present incarnation out of the fleet."""

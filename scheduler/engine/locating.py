@@ -3,7 +3,7 @@
 import asyncio
 from typing import Literal
 
-from scheduler.domain.ids import JobId, Tenant
+from scheduler.domain.ids import Fence, JobId, NodeId, Tenant
 from scheduler.domain.views import JobView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
@@ -36,6 +36,18 @@ class Located:
                 return shard
             found = shard if known.waits else None
             shard = self._shards.tagged(known.tag)
+        raise ServerUnavailable("the job moves from shard to shard")
+
+    async def held(self, job: JobId, node: NodeId, fence: Fence) -> Shard | None:
+        """The shard in which this attempt of the job is the node's own; None: it is not, or it is unknown."""
+        shard = self._shards.of_job(job)
+        for _ in range(HOPS_MAX):
+            own, tag = await shard.views.holds(node, job, fence)
+            if own:
+                return shard
+            if tag is None:
+                return None
+            shard = self._shards.tagged(tag)
         raise ServerUnavailable("the job moves from shard to shard")
 
     async def owner(self, job: JobId) -> Tenant | None:

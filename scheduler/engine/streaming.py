@@ -51,6 +51,11 @@ class Stream:
         for shard, subscription in self._parts.items():
             shard.fanout.close(subscription)
 
+    def end(self) -> None:
+        """The client is told no more; what it has not taken yet is lost to it."""
+        for subscription in self._parts.values():
+            subscription.end()
+
     async def told(self, after: dict[str, str]) -> AsyncIterator[list[Told]]:
         """What the client is to hear; in order within each shard. Ends with the first shard's stream that ends."""
         self._positions |= after

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from scheduler.domain.ids import Tenant, checked_id
 from scheduler.errors import BadInput
+from scheduler.http.access import caller_of
 from scheduler.http.problems import JSON, MSGPACK, Problem, header, wants_msgpack
 from scheduler.logs import bind
 
@@ -20,6 +21,9 @@ _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `([^`]
 
 
 def tenant_of(request: Request) -> Tenant:
+    """The tenant of the caller's key, or of all tenants, which such a key may name, the one in the header."""
+    if (own := caller_of(request).tenant) is not None:
+        return own
     named = header(request, b"x-fleet-tenant")
     tenant = Tenant("default" if named is None else checked_id("X-Fleet-Tenant", named))
     bind(tenant=tenant)

@@ -1,7 +1,7 @@
 """GET /v1/events: what happens, as server-sent events."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -16,6 +16,7 @@ from scheduler.engine.engine import Engine
 from scheduler.engine.streaming import Stream, Told, positions_of
 from scheduler.engine.subscription import Gap, Wanted
 from scheduler.errors import BadInput, FleetError
+from scheduler.http.access import caller_of
 from scheduler.http.body import tenant_of
 
 HEARTBEAT_S = 15
@@ -73,8 +74,9 @@ def _heartbeat() -> ServerSentEvent:
 class _Stream(EventSourceResponse):
     """Gives its place back however it ends, also where it never began."""
 
-    def __init__(self, stream: Stream, after: dict[str, str]) -> None:
+    def __init__(self, stream: Stream, after: dict[str, str], unwatch: Callable[[], None]) -> None:
         self._stream = stream
+        self._unwatch = unwatch
         super().__init__(
             self._chunks(after),
             sep="\n",
@@ -100,6 +102,7 @@ class _Stream(EventSourceResponse):
             # the server drops the connection of an answer that is not complete
             return
         finally:
+            self._unwatch()
             self._stream.close()
 
 
@@ -107,4 +110,6 @@ async def get_events(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     await engine.known()
     wanted, after = _wanted(request), _after(request, [shard.tag for shard in engine.shards])
-    return _Stream(await Stream.open(engine.shards, wanted), after)
+    stream = await Stream.open(engine.shards, wanted)
+    # who may not hear of it any more hears no more
+    return _Stream(stream, after, engine.keyring.watch(caller_of(request), stream.end))

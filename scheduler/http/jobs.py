@@ -25,6 +25,7 @@ from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
 from scheduler.engine.locating import Located
 from scheduler.errors import Overrun
+from scheduler.http.access import caller_of, still_admitted
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.placing import place
 from scheduler.http.problems import Problem, problem_of
@@ -127,10 +128,14 @@ def _job_id(request: Request) -> JobId:
     return job
 
 
-async def _functions(request: Request, job: JobId) -> Moves:
-    """Those of the shard that has the job, which must be the tenant's own."""
+async def _functions(request: Request, job: JobId, fence: Fence) -> Moves:
+    """Those of the shard that has the job: the tenant's own, and to a node's key an attempt of that node."""
     engine: Engine = request.app.state.engine
-    shard = await (await engine.known()).jobs.shard(job, tenant_of(request))
+    located, node = (await engine.known()).jobs, caller_of(request).node
+    if node is not None:
+        shard = await located.held(job, node, fence)
+    else:
+        shard = await located.shard(job, tenant_of(request))
     if shard is None:
         raise _unknown()
     return shard.functions
@@ -139,6 +144,8 @@ async def _functions(request: Request, job: JobId) -> Moves:
 async def _own_job(request: Request, job: JobId, tenant: Tenant, wait_ms: int = 0) -> JobView:
     jobs = (await request.app.state.engine.known()).jobs
     view = await (_wait(request, jobs, job, tenant, wait_ms) if wait_ms > 0 else jobs.job(job, tenant))
+    if wait_ms > 0:
+        still_admitted(request)
     if view is None:
         raise _unknown()
     return view
@@ -178,7 +185,8 @@ def _outcome(request: Request, word: Literal["finished", "cancelled", "duplicate
 
 async def start_job(request: Request) -> Response:
     job, body = _job_id(request), await read_as(request, StartBody)
-    started = await (await _functions(request, job)).job_start(job, Fence(body.fence))
+    fence = Fence(body.fence)
+    started = await (await _functions(request, job, fence)).job_start(job, fence)
     if isinstance(started, Running):
         trace = started.traceparent or UNSET
         return answer(request, StartAnswer("running", started.remaining_ms, started.payload, started.attempt, trace))
@@ -187,8 +195,9 @@ async def start_job(request: Request) -> Response:
 
 async def finish_job(request: Request) -> Response:
     job, body = _job_id(request), await read_as(request, FinishBody)
-    functions = await _functions(request, job)
-    return _outcome(request, await functions.job_finish(job, Fence(body.fence), body.outcome, body.result))
+    fence = Fence(body.fence)
+    functions = await _functions(request, job, fence)
+    return _outcome(request, await functions.job_finish(job, fence, body.outcome, body.result))
 
 
 async def cancel_job(request: Request) -> Response:

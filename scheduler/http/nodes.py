@@ -14,6 +14,7 @@ from scheduler.domain.answers import (
 )
 from scheduler.domain.ids import NodeId, checked_id
 from scheduler.engine.engine import Engine
+from scheduler.http.access import caller_of
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
 from scheduler.http.problems import Problem
 from scheduler.http.wire import DrainBody, HeartbeatBody, RegisterBody, offered_in, reported
@@ -67,7 +68,11 @@ async def put_node(request: Request) -> Response:
             **reported(body, *_LOADS, *_LIMITS),
         )
     )
-    return answer(request, RegisteredAnswer("registered", registered.incarnation, registered.pools), 201)
+    pools = registered.pools
+    if (tenant := caller_of(request).tenant) is not None:
+        served = await (await engine.known()).fleet.served(node, tenant)
+        pools = tuple(pool for pool in pools if pool in served)
+    return answer(request, RegisteredAnswer("registered", registered.incarnation, pools), 201)
 
 
 async def post_heartbeat(request: Request) -> Response:
@@ -87,9 +92,22 @@ async def post_heartbeat(request: Request) -> Response:
     raise Problem(409, "Fenced", "another process has registered this id: stop", field="incarnation")
 
 
+async def check_operated(request: Request, node: NodeId) -> None:
+    """Raise unless the caller may mark the node: an operator of one tenant may where that one alone is served."""
+    tenant = caller_of(request).tenant
+    if tenant is None:
+        return
+    alone = await (await request.app.state.engine.known()).fleet.tenants_alone(node, tenant)
+    if alone is None:
+        raise _unknown()
+    if not alone:
+        raise Problem(403, "Forbidden", "the node is in a pool that is not this tenant's alone", field="node")
+
+
 async def _mark(request: Request, mark: Mark, drain_ms: int | None = None) -> Response:
     engine: Engine = request.app.state.engine
     node = _node_id(request)
+    await check_operated(request, node)
     state = await (await engine.known()).shards.of_node(node).functions.node_mark(node, mark, drain_ms)
     if state is None:
         raise _unknown()

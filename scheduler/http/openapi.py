@@ -10,6 +10,7 @@ import msgspec
 from scheduler import __version__
 from scheduler.domain.answers import NodeAnswer, NodesAnswer
 from scheduler.http.routes import OPERATIONS, Operation
+from scheduler.http.securing import SCHEMES, refusals, security
 
 _NUMBERS = {"limit", "wait_ms"}
 _REFERENCE = "#/components/schemas/{name}"
@@ -73,7 +74,10 @@ def document() -> dict[str, Any]:
             "operationId": operation.name,
             "summary": operation.summary,
             "parameters": _parameters(operation),
-            "responses": {str(s): _response(s, good) for s in sorted({*operation.statuses, 422, 503})},
+            "responses": {
+                str(s): _response(s, good) for s in sorted({*operation.statuses, *refusals(operation), 422, 503})
+            },
+            **security(operation),
         }
         if operation.body is not None:
             content = _both(references[operation.body])
@@ -85,5 +89,5 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "fleet scheduler", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {**spelled, "Problem": _PROBLEM}},
+        "components": {"schemas": {**spelled, "Problem": _PROBLEM}, "securitySchemes": SCHEMES},
     }

@@ -1,14 +1,19 @@
 """The routes under /v1/pools. The function that stores a pool is the one judge of what it may be."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.domain.answers import OutcomeAnswer, PoolAnswer, PoolsAnswer
-from scheduler.domain.ids import PoolName, checked_id
+from scheduler.domain.apikey import EVERYONE
+from scheduler.domain.ids import PoolName, Tenant, checked_id
+from scheduler.domain.views import PoolView
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
+from scheduler.http.access import caller_of
 from scheduler.http.body import answer, decoded, is_packed, read_body
 from scheduler.http.payload import json_of
 from scheduler.http.problems import Problem
@@ -18,19 +23,38 @@ def _pool_name(request: Request) -> PoolName:
     return PoolName(checked_id("pool", request.path_params["pool"]))
 
 
-async def _told(engine: Engine, name: PoolName) -> PoolAnswer | None:
-    version, pools = await (await engine.known()).pools.pools()
-    return next((PoolAnswer(pool, version) for pool in pools if pool.name == name), None)
+def shown(pools: Sequence[PoolView], tenant: Tenant | None) -> list[PoolView]:
+    """What the tenant may see of the pools: none that is others', and of its own not whom else they serve."""
+    if tenant is None:
+        return list(pools)
+    own = {pool.name for pool in pools if not {EVERYONE, tenant}.isdisjoint(pool.tenants)}
+    return [
+        msgspec.structs.replace(
+            pool,
+            tenants=(EVERYONE,) if EVERYONE in pool.tenants else (tenant,),
+            fallback=tuple(name for name in pool.fallback if name in own),
+        )
+        for pool in pools
+        if pool.name in own
+    ]
+
+
+async def _told(request: Request) -> PoolsAnswer:
+    version, pools = await (await request.app.state.engine.known()).pools.pools()
+    return PoolsAnswer(shown(pools, caller_of(request).tenant), version)
+
+
+async def _one(request: Request, name: PoolName) -> PoolAnswer | None:
+    told = await _told(request)
+    return next((PoolAnswer(pool, told.config_version) for pool in told.pools if pool.name == name), None)
 
 
 async def get_pools(request: Request) -> Response:
-    engine: Engine = request.app.state.engine
-    version, pools = await (await engine.known()).pools.pools()
-    return answer(request, PoolsAnswer(pools, version))
+    return answer(request, await _told(request))
 
 
 async def get_pool(request: Request) -> Response:
-    told = await _told(request.app.state.engine, _pool_name(request))
+    told = await _one(request, _pool_name(request))
     if told is None:
         raise Problem(404, "Unknown pool", "no pool has this name")
     return answer(request, told)
@@ -46,7 +70,7 @@ async def put_pool(request: Request) -> Response:
     except BadInput as error:
         # what the function calls by its argument is the body here
         raise BadInput("body" if error.field == "json" else error.field, error.what) from error
-    told = await _told(engine, name)
+    told = await _one(request, name)
     if told is None:
         raise Problem(409, "Removed", "the pool was stored and then removed by another call")
     return answer(request, told)

@@ -24,6 +24,7 @@ class Problem(Exception):
         super().__init__(detail or title)
         self.status = status
         self.retry_after_ms = more.pop("retry_after_ms", None)
+        self.challenge = more.pop("challenge", None)
         kind = title.lower().replace(" ", "-")
         self.document: dict[str, Any] = {"type": f"urn:fleet:{kind}", "title": title, "status": status}
         if detail:
@@ -31,7 +32,9 @@ class Problem(Exception):
         self.document.update(more)
 
     def headers(self) -> dict[str, str]:
-        """Retry-After in whole seconds, wherever another try may help."""
+        """Retry-After in whole seconds, wherever another try may help; of a 401 how to say who asks."""
+        if isinstance(self.challenge, str):
+            return {"www-authenticate": self.challenge}
         if not isinstance(self.retry_after_ms, int):
             return {}
         return {"retry-after": str(max(math.ceil(self.retry_after_ms / 1000), 1))}

@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +89,15 @@ class Report:
 class Replay:
     """One run. At most 64 calls are out at once, others wait in turn; `behind_ms` says how late the sender was."""
 
-    def __init__(self, plan: ReplayPlan, requests: list[Request], progress: Callable[[Report], None]) -> None:
+    def __init__(
+        self,
+        plan: ReplayPlan,
+        requests: list[Request],
+        progress: Callable[[Report], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._plan = plan
+        self._headers = headers or {}
         self._requests = requests
         self._progress = progress
         self._urls = itertools.cycle(plan.urls)
@@ -101,7 +108,7 @@ class Replay:
     async def run(self) -> dict[str, object]:
         started = time.monotonic()
         session = aiohttp.ClientSession(
-            headers={"x-fleet-tenant": self._plan.tenant},
+            headers={"x-fleet-tenant": self._plan.tenant, **self._headers},
             timeout=aiohttp.ClientTimeout(total=10),
             connector=aiohttp.TCPConnector(limit=CONNECTIONS),
         )

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
+from scheduler.domain.apikey import ApiKey, KeyId
 from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
@@ -155,6 +157,17 @@ class Functions:
         more = _acted("") if source is None else [source]
         word, version = (await self._call("pools_apply", seen, text, *more))[:2]
         return Applied(word == b"applied", int(version))
+
+    async def apikey_put(
+        self, key: KeyId, value: ApiKey, seen: str | None = None
+    ) -> Literal["stored", "exists", "changed", "unknown"]:
+        """Store a new key, or with `seen`, the hash that it still has, one that is known."""
+        text = msgspec.json.encode(value)
+        word = await self._word("apikey_put", key, text, *([] if seen is None else [seen]))
+        return cast("Literal['stored', 'exists', 'changed', 'unknown']", word)
+
+    async def apikey_remove(self, key: KeyId) -> Literal["removed", "unknown"]:
+        return cast("Literal['removed', 'unknown']", await self._word("apikey_remove", key))
 
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
         """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""

@@ -66,3 +66,7 @@ def waiting_key(shard: str) -> str:
 
 def queue_key(shard: str, queue: str) -> str:
     return f"{shard}:queue:{queue}"
+
+
+def apikeys_key(shard: str) -> str:
+    return f"{shard}:apikeys"

@@ -34,6 +34,7 @@ _SHARED = (
     "serving",
     "moving",
     "telling",
+    "apikeys",
 )
 NUMBERS = re.compile(r"^local ABI, REVISION = (\d+), (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"user_function:(\d+)")

@@ -57,7 +57,8 @@ KEYS = (
         "where it has a copy of the first shard's pools, `frozen`; `version`, `structure_version`, "
         "`config_version`; `floor`; `clock`, `clock_seen_at_ms`, `reaped_ms`; where configured `cpu_max`, "
         "`gpu_max`, `mem_max`, `language_pools`, `weights`; `paused_ms` while reaping pauses; once there was "
-        "something to reap `reaped_nodes`, `reaped_leases`, `reaped_jobs`",
+        "something to reap `reaped_nodes`, `reaped_leases`, `reaped_jobs`; "
+        "`apikeys_version` in the first shard, since there was a key",
     ),
     KeyRow("P:node:<id>", "hash", "what the node reports, and its `state`, `incarnation`, `pools`, `structure`"),
     KeyRow("P:node:<id>:leases", "zset", "job → deadline; its size is the number of used slots"),
@@ -110,6 +111,8 @@ KEYS = (
     KeyRow("P:mover", "string", "the replica that looks for slots elsewhere for what waits here, for 300 ms"),
     KeyRow("P:leases", "zset", "every lease that reaping may end, by deadline"),
     KeyRow("P:session:<tenant>:<id>", "string", "the session's node, with a time to live"),
+    KeyRow("P:apikeys", "hash", "API key → its JSON, with a hash and no secret; in the first shard only"),
+    KeyRow("P:apikeys_ending", "zset", "API key that ends by itself → when"),
     KeyRow("P:events", "stream", "what happened, with reasons; about the last 10,000"),
     KeyRow(
         "P:audit",

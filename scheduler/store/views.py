@@ -7,7 +7,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from scheduler.domain.configuration import Configuration, LanguagePools, Limits
-from scheduler.domain.ids import JobId, NodeId, PoolName, Tenant
+from scheduler.domain.ids import Fence, JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import PRIORITY, JobState
 from scheduler.domain.pool import DEFAULT_POOLS, Pool
 from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
@@ -112,9 +112,14 @@ class Serving(msgspec.Struct, frozen=True):
     config_version: int
     pools: frozenset[str]
 
-    def shows(self, node: NodeView) -> bool:
-        """Whether the tenant may see the node; one whose pools are still to be computed anew is not shown yet."""
-        return node.config_version == self.config_version and not self.pools.isdisjoint(node.pools)
+    def shown(self, node: NodeView) -> NodeView | None:
+        """What the tenant may see of the node: nothing of pools that are others', nor of a node without its own.
+
+        One whose pools are still to be computed anew is not shown yet.
+        """
+        if node.config_version != self.config_version or self.pools.isdisjoint(node.pools):
+            return None
+        return msgspec.structs.replace(node, pools=[pool for pool in node.pools if pool in self.pools])
 
 
 class Views:
@@ -156,6 +161,16 @@ class Views:
         if state is None:
             return None
         return Whereabouts(tenant.decode(), state.decode(), tag.decode() if tag else None, demand is not None)
+
+    async def holds(self, node: NodeId, job: JobId, fence: Fence) -> tuple[bool, str | None]:
+        """Whether this attempt of the job is or was the node's, and the tag of the shard that the job moved to.
+
+        An attempt that has ended without the node is still its own until it confirms that.
+        """
+        asked = ("HMGET", job_key(self._shard, job), "node", "fence", f"ending:{fence}", "shard")
+        ((holder, held, ending, tag),) = await self._pipeline([asked])
+        own = node.encode()
+        return (holder == own and held == str(fence).encode()) or ending == own, tag.decode() if tag else None
 
     async def ended(self, jobs: Sequence[JobId]) -> list[JobId]:
         """Those of the jobs that have ended, moved to another shard or are not known any more."""

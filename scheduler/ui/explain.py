@@ -79,7 +79,13 @@ async def explain(request: Request) -> Response:
     values |= {"found": None, "wrong": "", "tenant": viewer.tenant or "default"}
     if not asked.keys() & {"requires", "services"}:
         values["offered"] = sorted(
-            {token for shard in parts.shards for shape in shard.mirror.snapshot.members for token in shape.offered}
+            {
+                token
+                for shard in parts.shards
+                for shape in shard.mirror.snapshot.members
+                if viewer.tenant is None or not shape.pools.isdisjoint(pools)
+                for token in shape.offered
+            }
         )[:60]
         return render(request, "explain.html", **values)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -48,7 +49,11 @@ async def nodes(request: Request) -> Response:
     pages = max(-(-len(found) // ROWS), 1)
     number = min(number_query(request, "page", 1, 1, 1_000_000), pages)
     shown = {node.id: node for node in found[(number - 1) * ROWS : number * ROWS]}
-    views = await parts.fleet.views(list(shown))
+    served = viewer.served(snapshots[0].pools)
+    views = [
+        view if served is None else replace(view, pools=[pool for pool in view.pools if pool in served])
+        for view in await parts.fleet.views(list(shown))
+    ]
     return render(
         request,
         "nodes.html",

@@ -29,7 +29,8 @@ async def overview(request: Request) -> Response:
     viewer = viewer_of(request)
     obstacle = engine.obstacle()
     cluster: dict[str, Any] = {}
-    if obstacle is None:
+    # what a tenant is bound to ends where the whole begins
+    if obstacle is None and not viewer.bound:
         try:
             cluster = await engine.parts.fleet.cluster()
         except FleetError as error:

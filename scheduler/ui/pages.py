@@ -19,20 +19,14 @@ from scheduler.domain.ids import PoolName, Tenant, checked_id
 from scheduler.domain.pool import Pool
 from scheduler.domain.reason import Reason
 from scheduler.engine.engine import Engine
+from scheduler.http.access import Endpoint, caller_of, known_caller
 from scheduler.http.body import tenant_of
 from scheduler.http.problems import problem_of
-from scheduler.http.routes import Endpoint
+from scheduler.ui.forms import HEADERS, csrf_of, sign_in_first
+
+__all__ = ["HEADERS", "Viewer", "link", "page", "render", "static", "viewer_of"]
 
 FOLDER = Path(__file__).parent
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cache-control": "no-store",
-}
 _templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
     autoescape=True,
@@ -47,7 +41,7 @@ _static = StaticFiles(directory=FOLDER / "static")
 class Viewer:
     """Whose part of the fleet a page shows: one tenant's, or without a tenant all of it.
 
-    `bound`: the header names the tenant, and no link of the page leads beyond it.
+    `bound`: key or header name the tenant, and no link of the page leads beyond it.
     """
 
     tenant: Tenant | None = None
@@ -64,8 +58,8 @@ class Viewer:
 
 
 def viewer_of(request: Request) -> Viewer:
-    """The tenant of X-Fleet-Tenant, as at every other route; else the one that `?tenant=` asks for; else all."""
-    if "x-fleet-tenant" in request.headers:
+    """The tenant of the key or of X-Fleet-Tenant, as at every route; else what `?tenant=` asks for; else all."""
+    if caller_of(request).tenant is not None or "x-fleet-tenant" in request.headers:
         return Viewer(tenant_of(request), bound=True)
     asked = request.query_params.get("tenant", "").strip()
     return Viewer(Tenant(checked_id("tenant", asked)) if asked else None)
@@ -89,6 +83,8 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         path=request.url.path,
         engine_obstacle=engine.obstacle(),
         viewer=viewer,
+        caller=known_caller(request),
+        csrf=csrf_of(request),
         link=lambda path, **query: link(path, viewer, **query),
         **values,
     )
@@ -96,7 +92,7 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
 
 
 def page(endpoint: Endpoint) -> Endpoint:
-    """What goes wrong is shown as a page, too."""
+    """What goes wrong is shown as a page, too; who is not known is asked who it is."""
 
     @wraps(endpoint)
     async def shown(request: Request) -> Response:
@@ -104,6 +100,8 @@ def page(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except Exception as error:  # noqa: BLE001 - the same judge as for every other route
             problem = problem_of(error)
+            if problem.status == 401:
+                return sign_in_first(request)
             answer = render(request, "problem.html", problem.status, problem=problem.document)
             answer.headers.update(problem.headers())
             return answer

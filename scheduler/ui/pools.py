@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from scheduler.domain.views import PoolView
 from scheduler.engine.engine import Engine
+from scheduler.http.pools import shown
 from scheduler.ui import commands
 from scheduler.ui.pages import page, render, viewer_of
 
@@ -24,9 +25,7 @@ async def pools(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     viewer = viewer_of(request)
     version, told = await (await engine.known()).pools.pools()
-    served = {
-        pool.name: pool for pool in told if viewer.tenant is None or not {"*", viewer.tenant}.isdisjoint(pool.tenants)
-    }
+    served = {pool.name: pool for pool in shown(told, viewer.tenant)}
     ordered = sorted(served.values(), key=lambda pool: (-pool.priority, pool.name))
     return render(
         request,

@@ -27,6 +27,8 @@ KINDS = tuple(kind for kind in _BOTH if kind == os.environ.get("FLEET_TEST_SERVE
 
 # Which roles may call each function; an inspector by FCALL_RO alone.
 FUNCTIONS = {
+    "apikey_put": "scheduler",
+    "apikey_remove": "scheduler",
     "explain": "scheduler inspector",
     "hold_drop": "scheduler",
     "job_cancel": "scheduler",

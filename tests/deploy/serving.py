@@ -15,6 +15,14 @@ VERSION = subprocess.run([FLEET, "--version"], capture_output=True, text=True, c
 ]
 
 
+def first_key(environ: Mapping[str, str]) -> str:
+    """An admin's, made as the pages say it."""
+    argv = [str(FLEET), "apikeys", "create", "--tenant", "*", "--role", "admin"]
+    environ = {"PATH": "/usr/bin:/bin", **environ}
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
+
+
 @contextmanager
 def serving(
     arguments: Sequence[str],

@@ -15,6 +15,7 @@ import pytest
 
 from scheduler.dev.server import free_port
 from tests.deploy.balancers import BALANCERS, Front, running, tool
+from tests.deploy.serving import first_key
 from tests.e2e.conftest import register, wait_until
 from tests.sharded import Shards
 
@@ -48,6 +49,16 @@ def test_the_balancer_takes_the_configuration(balancer: str, tmp_path: Path) -> 
     done = subprocess.run([*argv, _CHECK[balancer]], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr.lower()
+
+
+@each_balancer
+def test_keys_go_through_and_so_does_what_is_said_without_one(front: Front) -> None:
+    key = first_key({"REDIS_URL": front.redis_url})
+    with httpx.Client(base_url=front.url, timeout=30) as http:
+        wait_until(lambda: http.get("/v1/cluster").status_code == 401, "every replica asks for a key")
+        assert http.get("/v1/pools").headers["www-authenticate"] == 'Bearer realm="fleet"'
+        for _ in range(9):
+            assert http.get("/v1/cluster", headers={"authorization": f"Bearer {key}"}).status_code == 200
 
 
 @each_balancer

@@ -96,6 +96,7 @@ def test_its_nginx_is_the_one_that_was_tried_with_other_addresses() -> None:
 def test_names_and_ports_are_those_of_its_services() -> None:
     settings = load_settings(SERVICES["replica1"]["environment"])
     assert settings.redis_url == "redis://redis:6379"
+    assert settings.auth == "off", "what is published is on the loopback"
     prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
     (job,) = prometheus["scrape_configs"]
     assert job["static_configs"][0]["targets"] == [f"{name}:8080" for name in REPLICAS]
@@ -148,7 +149,7 @@ def test_a_replica_runs_by_its_command_and_its_health_check_sees_it(redis_url: s
     service = SERVICES["replica1"]
     kind, program, *check = service["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
-    with serving(service["command"], {"REDIS_URL": redis_url}) as (url, process):
+    with serving(service["command"], service["environment"] | {"REDIS_URL": redis_url}) as (url, process):
         here = [sys.executable, *(word.replace("http://127.0.0.1:8080", url) for word in check)]
         assert here[1:] != check
         assert subprocess.run(here, timeout=20, check=False).returncode == 0, shlex.join(here)

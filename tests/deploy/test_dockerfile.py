@@ -173,12 +173,16 @@ def test_what_it_builds_serves_from_a_read_only_root_without_privileges(redis_ur
             [*program, *json.loads(command)], env=environ, capture_output=True, text=True, timeout=30, check=False
         )
         assert refused.returncode == 2
-        assert "--insecure-no-auth" in refused.stderr
+        assert "fleet apikeys create --tenant '*' --role admin" in refused.stderr
         subprocess.run([*program, "library", "load"], env=environ, capture_output=True, timeout=30, check=True)
 
         check = json.loads(said(FINAL, "HEALTHCHECK")[0].partition("CMD ")[2])
-        arguments = [*json.loads(command), "--insecure-no-auth"]
-        with serving(arguments, environ, program=program) as (url, process):
+        made = subprocess.run(
+            [*program, "apikeys", "create", "--tenant", "*", "--role", "admin"], env=environ, timeout=30, check=True,
+            capture_output=True,
+        )  # fmt: skip
+        assert made.stdout.startswith(b"fleet_")
+        with serving(json.loads(command), environ, program=program) as (url, process):
             assert Path(f"/proc/{process.pid}/status").read_text("ascii").count(f"Uid:\t{uid}") == 1
             here = [*sealed, *(word.replace("http://127.0.0.1:8080", url) for word in check)]
             assert subprocess.run(here, env=environ, timeout=20, check=False).returncode == 0

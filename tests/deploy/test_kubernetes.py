@@ -6,12 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from scheduler.http.serving import listening
 from scheduler.settings import Settings, load_settings
-from tests.deploy.serving import VERSION, serving
+from tests.deploy.serving import VERSION, first_key, serving
 from tests.e2e.conftest import FLEET
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -144,8 +145,14 @@ def test_the_containers_do_what_they_are_for(redis_url: str) -> None:
     probes = [REPLICA[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
     assert {probe["port"] for probe in probes} == {port["name"] for port in REPLICA["ports"]}
     port = REPLICA["ports"][0]["containerPort"]
-    with serving(REPLICA["args"], environ, probes=[probe["path"] for probe in probes], port=port):
-        pass
+    refused = subprocess.run(
+        [FLEET, *REPLICA["args"]], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (refused.returncode, "fleet apikeys create" in refused.stderr) == (2, True), "it waits for the first key"
+    key = first_key(environ)
+    with serving(REPLICA["args"], environ, probes=[probe["path"] for probe in probes], port=port) as (url, _):
+        assert httpx.get(f"{url}/v1/cluster").status_code == 401
+        assert httpx.get(f"{url}/v1/cluster", headers={"authorization": f"Bearer {key}"}).status_code == 200
 
 
 def test_no_secret_is_in_them() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.dev.process import spawn_bound, stop
 from scheduler.http.serving import listening
-from tests.deploy.serving import serving
+from tests.deploy.serving import first_key, serving
 from tests.e2e.conftest import FLEET, wait_until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -129,9 +129,14 @@ def test_the_units_place_and_run_a_job(redis_url: str, tmp_path: Path) -> None:
         "100",
     ]
     started = spawn_bound(node, environ=environ, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    unit = (FOLDER / "fleet-scheduler@.service").read_text("utf-8")
+    settings = dict(re.findall(r"^Environment=(\w+)=(\w+)$", unit, re.MULTILINE))
+    assert settings == {"FLEET_AUTH": "required"}
     try:
-        scheduler = serving(command("fleet-scheduler@.service", {}), environ)
-        with scheduler as (url, _), httpx.Client(base_url=url, timeout=30) as http:
+        headers = {"authorization": f"Bearer {first_key(environ)}"}
+        scheduler = serving(command("fleet-scheduler@.service", {}), environ | settings)
+        with scheduler as (url, _), httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+            assert httpx.get(f"{url}/v1/nodes").status_code == 401
             wait_until(lambda: http.get("/v1/nodes/speech-01").is_success, "the node is there", 30)
             body = {"requires": ["asr:zh"], "payload": "said", "id": "j"}
             wait_until(lambda: http.post("/v1/jobs", json=body).status_code == 201, "placed", 20)

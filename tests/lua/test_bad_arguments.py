@@ -25,6 +25,7 @@ ODD_PERCENT = ["", "-1", "100.1", "nan", "inf", "1e1", "1,5", ".5", BIG, b"\xff"
 
 REGISTER: Args = ["n9", "endpoint", "http://n9", "slots", "2", "capabilities", "asr"]
 BEAT: Args = ["n1", "1"]
+KEY = {"hash": "a" * 64, "tenant": "acme", "role": "submit", "created_at_ms": 1}
 VALID: dict[str, Args] = {
     "library_read": [],
     "node_register": REGISTER,
@@ -49,11 +50,14 @@ VALID: dict[str, Args] = {
     "shard_init": ["0 1", "1"],
     "shard_freeze": ["thaw"],
     "explain": ['{"requires":["asr"]}', "0"],
+    "apikey_put": ["newkey01", json.dumps(KEY), "a" * 64],
+    "apikey_remove": ["newkey01"],
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
          "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
          "explain": 1, "job_move": 3, "job_return": 2, "job_settle": 3, "moves_due": 1, "queues_read": 1,
-         "hold_drop": 1, "shard_find": 1, "shard_init": 1, "shard_freeze": 1}  # fmt: skip
+         "hold_drop": 1, "shard_find": 1, "shard_init": 1, "shard_freeze": 1, "apikey_put": 2,
+         "apikey_remove": 1}  # fmt: skip
 
 
 def wanted(field: str, *values: str) -> list[Any]:
@@ -78,6 +82,31 @@ ODD_WANTED: dict[str, list[Any]] = {
                         '["de","de"]', '["a","b","c","d","e","f","g","h","i"]'),
     "colour": wanted("colour", "1"),
 }  # fmt: skip
+
+
+def odd_keys() -> Iterator[tuple[str, Any]]:
+    """A field that an API key may not have so, and the key with it."""
+    value: Any
+    for value in (None, 7, False, "", "a" * 63, "A" * 64, "g" * 64, []):
+        yield "hash", KEY | {"hash": value}
+    for value in (None, 7, "", "root", "Admin", []):
+        yield "role", KEY | {"role": value}
+    for value in (None, 7, "", "a b", "**", {}):
+        yield "tenant", KEY | {"tenant": value}
+    yield "tenant", KEY | {"role": "admin"}
+    yield "node", KEY | {"node": "n1"}
+    yield "node", KEY | {"role": "node"}
+    for value in (None, 7, "", "a b", []):
+        yield "node", KEY | {"role": "node", "node": value}
+    for name in ("created_at_ms", "expires_at_ms"):
+        for value in (None, "1", -1, 1.5, 2**60, [], True):
+            yield name, KEY | {name: value}
+    yield "parent_hash", KEY | {"parent": "parent01"}
+    yield "parent_hash", KEY | {"parent_hash": "a" * 64}
+    yield "parent", KEY | {"parent": "a_b", "parent_hash": "a" * 64}
+    yield "old_hash", KEY | {"old_hash": "a" * 64}
+    yield "old_hash", KEY | {"old_expires_at_ms": 1}
+    yield "json", KEY | {"secret": "x"}
 
 
 def replaced(name: str, at: int, values: list[Any], field: str) -> Iterator[tuple[str, Args, str]]:
@@ -115,6 +144,12 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     yield from replaced("mirror_read", 2, [MIB], "config")
     for name in ("pool_put", "pool_remove"):
         yield from replaced(name, 0, ODD_ID, "pool")
+    for name in ("apikey_put", "apikey_remove"):
+        yield from replaced(name, 0, [*ODD_ID, "ABCDEFGH", "short", "a_b_c_d_e"], "apikey")
+    yield from replaced("apikey_put", 1, ["", "{", "7", b"\xff", " " * 1025, MIB], "json")
+    yield from replaced("apikey_put", 2, ["a" * 63, "A" * 64, MIB], "seen")
+    for field, key in odd_keys():
+        yield from replaced("apikey_put", 1, [json.dumps(key)], field)
     yield from replaced("pool_put", 1, ["", "{", "7", b"\xff", MIB], "json")
     yield from replaced("pools_apply", 0, ODD_WHOLE, "seen")
     yield from replaced("pools_apply", 1, ["", "{", "7", b"\xff", MIB], "json")

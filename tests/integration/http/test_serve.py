@@ -83,14 +83,15 @@ def test_beyond_the_loopback_it_refuses_to_start_without_authentication(redis_ur
         output, errors = process.communicate(timeout=20)
     assert (process.returncode, output) == (2, "")
     assert errors.startswith("fleet: ")
-    assert "--insecure-no-auth" in errors
+    assert "FLEET_AUTH=off" in errors
+    assert "fleet apikeys create" in errors
 
 
 def test_it_serves_beyond_the_loopback_when_told_to_and_says_so(redis_url: str) -> None:
     # not an address that is known to be the loopback's, so the flag is asked for; yet nothing but it is bound
     with serving(redis_url, "--host", "127.1") as (process, _):
         _, errors = process.communicate(timeout=20)
-        assert (process.returncode, "--insecure-no-auth" in errors) == (2, True)
+        assert (process.returncode, "FLEET_AUTH=off" in errors) == (2, True)
     with serving(redis_url, "--host", "127.1", "--insecure-no-auth") as (process, url):
         wait_ready(process, url)
         process.send_signal(signal.SIGTERM)

@@ -21,6 +21,17 @@ def test_each_operation_has_a_name_of_its_own_and_a_schema_for_what_it_takes_and
             assert ("application/problem+json" in response["content"]) == (int(status) >= 400)
 
 
+def test_each_operation_says_which_roles_may_call_it() -> None:
+    told = document()
+    assert told["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
+    for operation in OPERATIONS:
+        described = told["paths"][operation.path][operation.method.lower()]
+        assert described["security"] == ([] if operation.roles is None else [{"apiKey": []}])
+        assert described.get("x-roles") == (None if operation.roles is None else sorted(operation.roles))
+        assert described.get("x-whole", False) is operation.whole
+        assert ({"401", "403"} <= set(described["responses"])) is (operation.roles is not None)
+
+
 def test_limits_of_the_shapes_are_in_the_document_and_readable_outside_python() -> None:
     told = document()
     job = told["components"]["schemas"]["JobBody"]

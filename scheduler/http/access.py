@@ -1,0 +1,126 @@
+"""Who asks, and whether they may: the one place that reads keys, and the one that holds them against a route."""
+
+from collections.abc import Awaitable, Callable
+from http.cookies import CookieError, SimpleCookie
+
+from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from scheduler.domain.apikey import ANYONE, Caller, Roles
+from scheduler.engine.keyring import Keyring
+from scheduler.errors import FleetError
+from scheduler.http.problems import Problem, header
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+COOKIE = "fleet_session"
+_CALLER = "fleet.caller"
+_SAFE = frozenset({"GET", "HEAD"})
+
+
+def cookie_of(request: Request) -> str | None:
+    """The key of a session in the browser."""
+    given = header(request, b"cookie")
+    if given is None or COOKIE not in given:
+        return None
+    try:
+        found = SimpleCookie(given).get(COOKIE)
+    except CookieError:
+        return None
+    return None if found is None else found.value
+
+
+class Authenticated:
+    """Notes who asks, for the routes and whatever else stands behind; it turns nobody away.
+
+    A browser sends its cookie by itself, also for others: under /v1 it is good for reading only, and the dashboard's
+    forms carry a mark of their own.
+    """
+
+    def __init__(self, app: ASGIApp, keyring: Keyring, open_paths: frozenset[str]) -> None:
+        """Of open paths, those that end in a slash stand for all below them."""
+        self._app = app
+        self._keyring = keyring
+        self._open = open_paths
+        self._open_folders = tuple(path for path in open_paths if path.endswith("/"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._open and not self._in_folder(scope["path"]):
+            scope[_CALLER] = await self._caller(scope) if self._keyring.asks else ANYONE
+        await self._app(scope, receive, send)
+
+    def _in_folder(self, path: str) -> bool:
+        return path.startswith(self._open_folders)
+
+    async def _caller(self, scope: Scope) -> Caller | FleetError | None:
+        try:
+            # each placement comes through here: the headers as they are cost a tenth of a request's mapping
+            for name, value in scope["headers"]:
+                # a password for a proxy on the way is none of ours
+                if name == b"authorization" and value[:7].lower() == b"bearer ":
+                    return await self._keyring.caller(str(value[7:], "latin-1").strip())
+            reads = scope["method"] in _SAFE or not scope["path"].startswith("/v1/")
+            caller = await self._keyring.caller(cookie_of(Request(scope)) if reads else None)
+        except FleetError as error:
+            return error
+        if caller is None or caller.key is None:
+            return caller
+        return replace(caller, cookie=True)
+
+
+def known_caller(request: Request) -> Caller | None:
+    """Who asks, for what everybody may see; None also where it was not asked."""
+    caller = request.scope.get(_CALLER)
+    return caller if isinstance(caller, Caller) else None
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks; a 401 where that is not known."""
+    caller = request.scope[_CALLER]
+    if isinstance(caller, FleetError):
+        raise caller
+    if isinstance(caller, Caller):
+        return caller
+    raise _unauthorized(request)
+
+
+def _unauthorized(request: Request) -> Problem:
+    if header(request, b"authorization") is None:
+        what, more = "an API key is needed: Authorization: Bearer fleet_...", ""
+    else:
+        what, more = "the API key is not one that is known, or its time is over", ', error="invalid_token"'
+    return Problem(401, "Unauthorized", what, challenge=f'Bearer realm="fleet"{more}')
+
+
+def still_admitted(request: Request) -> None:
+    """Raise where the key has ended since: for what took its time."""
+    if not request.app.state.engine.keyring.admits(caller_of(request)):
+        raise _unauthorized(request)
+
+
+def admit(request: Request, roles: Roles, *, whole: bool) -> None:
+    """Raise unless the caller may use such a route; what it may see there is for the route to mind."""
+    caller = caller_of(request)
+    if caller.role not in roles or (whole and caller.tenant is not None):
+        names = " or ".join(sorted(roles))
+        every = " for every tenant (*)" if whole else ""
+        raise Problem(403, "Forbidden", f"this needs a key of the role {names}{every}")
+    if caller.node is not None and request.path_params.get("node", caller.node) != caller.node:
+        raise Problem(403, "Forbidden", f"this key is bound to the node {caller.node}", field="node")
+    named = header(request, b"x-fleet-tenant")
+    if caller.tenant is not None and named is not None and named != caller.tenant:
+        raise Problem(403, "Forbidden", f"this key is bound to the tenant {caller.tenant}", field="X-Fleet-Tenant")
+
+
+def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool) -> Endpoint:
+    """The endpoint for those who may; without roles for everybody."""
+    if roles is None:
+        return endpoint
+
+    async def admitted(request: Request) -> Response:
+        admit(request, roles, whole=whole)
+        return await endpoint(request)
+
+    return admitted
