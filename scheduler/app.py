@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
+from scheduler.http.limiting import Limited
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> Starlette:
             Middleware(
                 Counted, metrics=metrics, methods={**methods_of((*OPERATIONS, *PAGES)), _OPENAPI: frozenset({"GET"})}
             ),
+            Middleware(Limited, engine=engine),
         ],
         exception_handlers={
             Problem: problem_response,

@@ -1,6 +1,8 @@
 -- waiting: jobs without a slot: one queue for each demand and tenant, and who is served when a node can take a job.
 
 local WAITING_DEMANDS_MAX, WAITING_JOBS_MAX, WAITING_TENANT_MAX = 128, 10000, 1000
+-- Demands that one tenant may have for each that is free.
+local DEMANDS_FOR_EACH_FREE = 3
 -- Jobs that one call serves on one node; what is left is served by the next heartbeat or turn of reaping.
 local SERVED_MAX = 16
 -- Jobs at the heads of queues that it passes over, for they may not run on that node.
@@ -32,20 +34,30 @@ local function wanted_read(text)
   return wanted
 end
 
--- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
--- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up.
-local function waiting_limit(S, claim, name)
-  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
-  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0 and redis.call('HLEN', S.P .. ':waiting') >= most then
-    return 'demands'
+-- tenant_queues: the names of the queues of one tenant
+local function tenant_queues(S, tenant)
+  local own, ending = {}, ':' .. tenant
+  for _, name in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
+    if string.sub(name, -#ending) == ending then own[#own + 1] = name end
   end
+  return own
+end
+
+-- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
+-- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up. A tenant may have
+-- three times as many demands as it leaves free, so that it can take most of them, but not those that others need.
+local function waiting_limit(S, claim, name)
+  local new, count = redis.call('HEXISTS', S.P .. ':waiting', name) == 0, redis.call('HLEN', S.P .. ':waiting')
+  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
+  if new and count >= most then return 'demands' end
   if claim.retried then return nil end
   if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
-  local own, ending = 0, ':' .. claim.tenant
-  for _, other in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
-    if string.sub(other, -#ending) == ending then own = own + redis.call('ZCARD', queue_key(S, other)) end
-  end
-  if own >= WAITING_TENANT_MAX then return 'tenant' end
+  local queues, own = tenant_queues(S, claim.tenant), 0
+  if new and #queues >= DEMANDS_FOR_EACH_FREE * (most - count) then return 'demands' end
+  for _, queue in ipairs(queues) do own = own + redis.call('ZCARD', queue_key(S, queue)) end
+  local quota = tenant_quota(S, claim.tenant).waiting_jobs
+  if quota and own >= quota then return 'waiting_jobs' end
+  if not quota and own >= WAITING_TENANT_MAX then return 'tenant' end
 end
 
 -- queue_join: the job waits for at most wait_ms. Returns nothing, or the limit that keeps it from waiting.
@@ -134,17 +146,19 @@ local function first_of(order, member)
   end
 end
 
--- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn
+-- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn. A tenant
+-- that has all its leases is passed over: it keeps nobody else waiting.
 local function heads(S, node)
   local waiting, offered, found = redis.call('HGETALL', S.P .. ':waiting'), token_set(node.capabilities), {}
-  local member = word_set(node.pools)
+  local member, full = word_set(node.pools), {}
   -- from a turning start, so that no queue is behind those with many barred jobs every time
   local count = #waiting / 2
   for turn = 1, count do
     local i = 2 * ((S.time_us + turn) % count) + 1
     local name, wanted = waiting[i], wanted_read(waiting[i + 1])
     local tenant = string.match(name, ':(.*)$')
-    if not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
+    if full[tenant] == nil then full[tenant] = tenant_full(S, tenant) end
+    if not full[tenant] and not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
       local order = pool_order(S, tenant, wanted.pool, wanted.fallback, wanted.languages)
       local rank = order and first_of(order, member)
       local job, score = nil, nil

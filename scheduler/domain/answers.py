@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
+from scheduler.domain.tenants import TenantView
 from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
 
@@ -169,6 +170,18 @@ class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 class MarkedAnswer(msgspec.Struct, frozen=True):
     outcome: Literal["marked"]
     state: str
+
+
+class TenantsAnswer(msgspec.Struct, frozen=True):
+    """Every tenant that has quotas of its own or jobs that wait; `*` stands for all that have no quotas of their own."""
+
+    tenants: list[TenantView]
+    tenants_version: int
+
+
+class TenantAnswer(msgspec.Struct, frozen=True):
+    tenant: TenantView
+    tenants_version: int
 
 
 class PoolsAnswer(msgspec.Struct, frozen=True):

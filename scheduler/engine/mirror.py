@@ -5,6 +5,7 @@ import random
 import time
 
 from scheduler.domain.node import Shape
+from scheduler.domain.tenants import Quotas, quota_of
 from scheduler.engine.growing import Growing
 from scheduler.placement.snapshot import Snapshot
 from scheduler.store.functions import Functions
@@ -27,6 +28,9 @@ class Mirror:
         # queues of this shard, and which version of the first shard's pools it has a copy of
         self.waiting = 0
         self.config_source = 0
+        # the same for what tenants may have
+        self.quotas = Quotas()
+        self.tenants_source = 0
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -77,7 +81,7 @@ class Mirror:
         floor: int | None = complete or None
         growing = Growing(self.snapshot, self._shapes)
         while True:
-            page = await self._functions.mirror_read(cursor, complete, config)
+            page = await self._functions.mirror_read(cursor, complete, config, self.quotas.version)
             floor = page.floor if floor is None else floor
             # a version may have gone back and on again unseen, where a failover or a restart forgot some
             same = page.epoch == epoch and page.history == history
@@ -99,5 +103,9 @@ class Mirror:
                 break
         self.snapshot, self._history = growing.snapshot, history
         self.waiting, self.config_source = page.waiting, page.config_source
+        self.tenants_source = page.tenants_source
+        if page.tenants is not None:
+            rows = {name: quota_of(text) for name, text in page.tenants.items()}
+            self.quotas = Quotas(page.tenants_version, rows)
         self._refreshed_at = started
         self.filled = True

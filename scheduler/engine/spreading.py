@@ -20,11 +20,11 @@ from scheduler.engine.dispatch import RETRY_AFTER_MS, Placement, Refusal, ShardV
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError, ServerUnavailable
-from scheduler.store.codec import Exists, Held, Moved
+from scheduler.store.codec import Crowded, Exists, Held, Moved
 
 HOLD_MS = 2_000
 _BETWEEN_SHARDS = (Held, Moved)
-_CLASSES = (RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
+_CLASSES = (RefusalClass.QUOTA, RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
 
 
 def new_hold() -> str:
@@ -64,7 +64,7 @@ class Spreader:
     async def _made_here(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is ours: each shard is asked under another one, which leaves nothing where it refuses."""
         refusals: list[Refusal] = []
-        wanting: Shard | None = None
+        wanting: list[Shard] = []
         order = self._shards.order(request)
         for shard in order:
             verdict = await shard.dispatcher.place(_now(_tagged(request, shard)), deadline)
@@ -73,11 +73,19 @@ class Spreader:
                 return _final(verdict)
             shard.took(request.demand, 1 << 30)
             refusals.append(verdict)
-            if wanting is None and verdict.refusal is not RefusalClass.IMPOSSIBLE:
-                wanting = shard
-        if request.wait_ms and wanting is not None:
-            return _final(await wanting.dispatcher.place(_tagged(request, wanting), deadline))
+            if verdict.refusal is not RefusalClass.IMPOSSIBLE:
+                wanting.append(shard)
+        if request.wait_ms and wanting:
+            return await self._waiting(request, wanting, deadline)
         return self._refused(refusals, order)
+
+    async def _waiting(self, request: JobRequest, wanting: Sequence[Shard], deadline: float) -> Verdict:
+        """In the first of these shards that has a part left of the tenant's quota of waiting jobs."""
+        for shard in wanting:
+            verdict = _final(await shard.dispatcher.place(_tagged(request, shard), deadline))
+            if not (isinstance(verdict, Crowded) and verdict.limit == "waiting_jobs"):
+                break
+        return verdict
 
     async def _chosen(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is the client's: the shard that it leads to is asked first, and knows where the job went."""

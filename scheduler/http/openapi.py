@@ -23,9 +23,11 @@ _PROBLEM = {
         "detail": {"type": "string"},
         "code": {"type": "string"},
         "field": {"type": "string"},
-        "class": {"enum": ["impossible", "unavailable", "overloaded"]},
+        "class": {"enum": ["impossible", "unavailable", "overloaded", "quota"]},
         "reasons": {"type": "object", "additionalProperties": {"type": "integer"}},
         "snapshot_age_ms": {"type": "integer"},
+        "quota": {"enum": ["concurrent_jobs", "waiting_jobs", "requests_per_s", "payload_bytes"]},
+        "limit": {"type": ["integer", "string"]},
     },
 }
 
@@ -58,6 +60,12 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     return [*in_path, *in_query, *([tenant] if asks_tenant else [])]
 
 
+def _statuses(operation: Operation) -> set[int]:
+    """Those that every operation may have are not said again; a tenant's requests may be limited wherever it has any."""
+    limited = {429} if operation.path.startswith("/v1/") else set()
+    return {*operation.statuses, *limited, 422, 503}
+
+
 @cache
 def document() -> dict[str, Any]:
     shapes = {shape for o in OPERATIONS for shape in (o.body, o.answer) if isinstance(shape, type)}
@@ -72,7 +80,7 @@ def document() -> dict[str, Any]:
             "operationId": operation.name,
             "summary": operation.summary,
             "parameters": _parameters(operation),
-            "responses": {str(s): _response(s, good) for s in sorted({*operation.statuses, 422, 503})},
+            "responses": {str(s): _response(s, good) for s in sorted(_statuses(operation))},
         }
         if operation.body is not None:
             content = _both(references[operation.body])

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from scheduler.domain import answers
-from scheduler.http import events, explain, jobs, mirror, nodes, pools, probes, wire
+from scheduler.http import events, explain, jobs, mirror, nodes, pools, probes, tenants, wire
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -71,6 +71,14 @@ OPERATIONS = (
     Operation("PUT", "/v1/pools/{pool}", pools.put_pool, "Configure a pool; its members follow",
               answers.PoolAnswer, wire.PoolBody, (200, 400, 409, 413, 415)),
     Operation("DELETE", "/v1/pools/{pool}", pools.delete_pool, "Take a pool out; its nodes stay",
+              answers.OutcomeAnswer, None, (200, 404)),
+    Operation("GET", "/v1/tenants", tenants.get_tenants, "Every tenant with its quotas, and what it has of them",
+              answers.TenantsAnswer),
+    Operation("GET", "/v1/tenants/{tenant}", tenants.get_tenant, "One tenant, also one without quotas of its own",
+              answers.TenantAnswer),
+    Operation("PUT", "/v1/tenants/{tenant}", tenants.put_tenant, "Limit a tenant, or * for all without quotas",
+              answers.TenantAnswer, wire.QuotaBody, (200, 400, 413, 415)),
+    Operation("DELETE", "/v1/tenants/{tenant}", tenants.delete_tenant, "Take a tenant's own quotas away",
               answers.OutcomeAnswer, None, (200, 404)),
     Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
               "text/event-stream", query=("kind", "job", "node", "after")),

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from redis.exceptions import RedisError, ResponseError
 
-from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
+from scheduler.domain.ids import Fence, JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.store.client import Client
@@ -52,7 +52,7 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Whether the configuration was replaced, and the version that there is now."""
+    """Whether the configuration of pools or tenants was replaced, and the version that there is now."""
 
     done: bool
     config_version: int
@@ -143,6 +143,19 @@ class Functions:
         word, version = (await self._call("pools_apply", seen, text, *copied))[:2]
         return Applied(word == b"applied", int(version))
 
+    async def tenant_put(self, tenant: Tenant, text: str) -> int:
+        """Store a tenant's quotas, given as JSON; answers the tenants_version that holds them."""
+        return int((await self._call("tenant_put", tenant, text))[1])
+
+    async def tenant_remove(self, tenant: Tenant) -> Literal["removed", "unknown"]:
+        return cast("Literal['removed', 'unknown']", await self._word("tenant_remove", tenant))
+
+    async def tenants_apply(self, seen: int, text: str, source: int | None = None) -> Applied:
+        """Replace the quotas of all tenants, given as JSON, as pools_apply does the pools."""
+        copied = [] if source is None else [source]
+        word, version = (await self._call("tenants_apply", seen, text, *copied))[:2]
+        return Applied(word == b"applied", int(version))
+
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
         """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""
         return read_explained(await self._call("explain", demand, cursor))
@@ -177,8 +190,10 @@ class Functions:
         _, nodes, leases, jobs = (await self._call("reap", maximum))[:4]
         return Reaped(int(nodes), int(leases), int(jobs))
 
-    async def mirror_read(self, cursor: int, complete: int, config_version: int | None) -> MirrorPage:
+    async def mirror_read(
+        self, cursor: int, complete: int, config_version: int | None, tenants_version: int
+    ) -> MirrorPage:
         """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
-        answer = await self._call("mirror_read", cursor, complete, config)
-        return read_mirror(*answer[1:4])
+        answer = await self._call("mirror_read", cursor, complete, config, 100, tenants_version)
+        return read_mirror(tenants_version, *answer[1:7])
