@@ -67,8 +67,7 @@ define('explain', function(P, demand, cursor)
   for _, name in ipairs(order) do page.pools[name] = counts_new() end
   local scanned, ids = redis.call('ZSCAN', P .. ':nodes', cursor or '0', 'COUNT', 100), {}
   for i = 1, #scanned[2], 2 do ids[#ids + 1] = scanned[2][i] end
-  wanted.full = tenant_full(S, wanted.tenant)
-  wanted.offering = offering_nodes(S, wanted.any_of, ids)
+  wanted.offering, wanted.full = offering_nodes(S, wanted.any_of, ids), tenant_full(S, wanted.tenant)
   for i = 1, #scanned[2], 2 do
     nodes[#nodes + 1] = node_told(S, page, wanted, scanned[2][i], tonumber(scanned[2][i + 1]))
   end

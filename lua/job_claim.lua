@@ -20,17 +20,6 @@
 --         | [held [<used>…]] | [lapsed] (nothing is held under this token) | [moved <tag> <hold>] (ask that shard)
 -- Cost    a claim from its shortlist about 16 commands; at most about 0.7 ms for the nodes that a whole call shows (512
 --         at most) and 0.8 ms for its looks
--- refused: the job is refused for this reason, or waits if it asked to.
-local function refused(S, claim, class)
-  if not claim.wait_ms or (class == 'impossible' and not claim.elsewhere) then return reply('refused', class, claim.loads, S.epoch) end
-  local limit = queue_join(S, claim, claim.wait_ms)
-  if limit then return reply('crowded', limit, claim.loads) end
-  local written = {}
-  redis.call('HSET', job_key(S.P, claim.id), unpack(written, 1, job_create(S, claim, written, 0)))
-  event(S, 'job_waiting', 'job', claim.id, 'tenant', claim.tenant, 'reason', class)
-  return reply('waiting', claim.id, claim.loads)
-end
-
 -- refuse: only on the strength of a complete look: this one, or the caller's pages at an unchanged structure.
 local function refuse(S, claim, order, complete)
   if claim.look == false then

@@ -47,7 +47,8 @@ end
 -- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up. A tenant may have
 -- three times as many demands as it leaves free, so that it can take most of them, but not those that others need.
 local function waiting_limit(S, claim, name)
-  local new, count = redis.call('HEXISTS', S.P .. ':waiting', name) == 0, redis.call('HLEN', S.P .. ':waiting')
+  local new = redis.call('HEXISTS', S.P .. ':waiting', name) == 0
+  local count = new and redis.call('HLEN', S.P .. ':waiting') or 0
   local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
   if new and count >= most then return 'demands' end
   if claim.retried then return nil end
@@ -72,6 +73,19 @@ local function queue_join(S, claim, wait_ms)
   redis.call('ZADD', S.P .. ':pending', number_text(S.now + wait_ms), claim.id)
   redis.call('HSET', job_key(S.P, claim.id), 'state', 'pending', 'queue', name,
     'waits_until_at_ms', number_text(S.time_ms + wait_ms))
+end
+
+-- refused: a new job is refused for this reason, or waits if it asked to.
+local function refused(S, claim, class)
+  if not claim.wait_ms or (class == 'impossible' and not claim.elsewhere) then
+    return reply('refused', class, claim.loads, S.epoch)
+  end
+  local limit = queue_join(S, claim, claim.wait_ms)
+  if limit then return reply('crowded', limit, claim.loads) end
+  local written = {}
+  redis.call('HSET', job_key(S.P, claim.id), unpack(written, 1, job_create(S, claim, written, 0)))
+  event(S, 'job_waiting', 'job', claim.id, 'tenant', claim.tenant, 'reason', class)
+  return reply('waiting', claim.id, claim.loads)
 end
 
 -- queue_leave: the job waits no more, whatever becomes of it.

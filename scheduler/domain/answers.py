@@ -173,7 +173,7 @@ class MarkedAnswer(msgspec.Struct, frozen=True):
 
 
 class TenantsAnswer(msgspec.Struct, frozen=True):
-    """Every tenant that has quotas of its own or jobs that wait; `*` stands for all that have no quotas of their own."""
+    """Every tenant that has quotas of its own or jobs that wait; `*` stands for all that have no own ones."""
 
     tenants: list[TenantView]
     tenants_version: int

@@ -20,8 +20,8 @@ class Reason(StrEnum):
 
 
 class RefusalClass(StrEnum):
-    """What would help: another fleet (impossible), a node coming back (unavailable), a free slot (overloaded), the end of
-    a job of the same tenant (quota).
+    """What would help: another fleet (impossible), a node coming back (unavailable), a free slot (overloaded), the
+    end of a job of the same tenant (quota).
     """
 
     IMPOSSIBLE = "impossible"

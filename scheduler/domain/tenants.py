@@ -42,7 +42,7 @@ class Quotas(msgspec.Struct, frozen=True):
 
 
 class TenantView(msgspec.Struct, frozen=True):
-    """One tenant: its own quotas or null, those in force for it, and the slots that it occupies and jobs that wait."""
+    """One tenant: its own quotas or null, those in force, the slots that it occupies, and its jobs that wait."""
 
     name: str
     quota: Quota | None
@@ -57,7 +57,7 @@ def checked_tenant(field: str, value: str) -> Tenant:
 
 
 def share_of(tags: Sequence[str], tag: str, tenant: str, whole: int) -> int:
-    """The part of a number that the shard of this tag may give the tenant; lua/shared/tenants.lua has the same rule."""
+    """What the shard of this tag may give the tenant of a number; lua/shared/tenants.lua has the same rule."""
     first = int(hashlib.sha1(tenant.encode(), usedforsecurity=False).hexdigest()[:8], 16)
     turn = (tags.index(tag) - first) % len(tags)
     return whole // len(tags) + (turn < whole % len(tags))

@@ -61,7 +61,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _statuses(operation: Operation) -> set[int]:
-    """Those that every operation may have are not said again; a tenant's requests may be limited wherever it has any."""
+    """What it says, and what every operation may answer; a tenant's requests may be limited wherever it has any."""
     limited = {429} if operation.path.startswith("/v1/") else set()
     return {*operation.statuses, *limited, 422, 503}
 
