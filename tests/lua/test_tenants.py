@@ -272,7 +272,7 @@ TAGS = ("0", "1", "2")
 @pytest.fixture
 def divided(client: redis.Redis) -> list[tuple[Shard, str]]:
     """Three shards, each with one node of its own."""
-    if client.info("cluster")["cluster_enabled"]:  # type: ignore[index]
+    if client.info("cluster")["cluster_enabled"]:
         pytest.skip("its keys lie on several servers")
     parts = []
     for tag in TAGS:
