@@ -51,6 +51,9 @@ FUNCTIONS = {
     "shard_find": "scheduler node inspector",
     "shard_freeze": "scheduler",
     "shard_init": "scheduler",
+    "tenant_put": "scheduler",
+    "tenant_remove": "scheduler",
+    "tenants_apply": "scheduler",
 }
 
 
