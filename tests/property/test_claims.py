@@ -64,9 +64,10 @@ class Fleet:
         self.incarnations: dict[str, str] = {}
         self.fences: dict[str, str] = {}
         self.keys: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}
 
     def step(self, name: str, *args: Any) -> None:
-        before = self.keys = dump(self.client)
+        before = self.before = self.keys = dump(self.client)
         getattr(self, name)(*args)
         self.keys = dump(self.client)
         # a job may have been placed again under a new fence

@@ -46,7 +46,6 @@ async def test_without_an_answer_everybody_passes_and_only_the_first_waits(
     fresh_server: Callable[..., EmbeddedServer], *, hung: bool
 ) -> None:
     server = fresh_server()
-    server.start()
     client = connect(server.url)
     rates = Rates(client, P)
     try:
