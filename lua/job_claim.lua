@@ -30,7 +30,8 @@ local function refuse(S, claim, order, complete)
   -- a node that was met on the way may have brought a language pool that the order does not have
   complete = complete and order.config_version == S.config_version
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
-  return refused(S, claim, refusal_class(S, claim, order))
+  local class = refusal_class(S, claim, order)
+  return refused(S, claim, class)
 end
 
 local function claim_one(S, claim)

@@ -81,7 +81,7 @@ def _told(verdict: Verdict, quota: Quota) -> tuple[int, PlacementAnswer]:
 
 
 _CROWDED = {
-    "demands": "128 different demands wait already: one more would not be served in time",
+    "demands": "128 different demands wait already, or of this tenant three for each that is free: one more must not",
     "jobs": "10,000 jobs wait already",
     "tenant": "1,000 jobs of this tenant wait already",
 }
