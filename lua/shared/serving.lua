@@ -134,7 +134,7 @@ end
 -- tenant_serve: a lease of the tenant is over. If it had all that it may have, there may be free nodes for its jobs that
 -- wait, which no node will tell of: the first in their order is served.
 function tenant_serve(S, tenant)
-  local most = tenant_quota(S, tenant).concurrent_jobs
+  local most = tenant_most(S, tenant, 'concurrent_jobs')
   if not most or redis.call('EXISTS', S.P .. ':waiting') == 0 then return end
   if redis.call('ZCARD', tenant_leases_key(S, tenant)) ~= most - 1 then return end
   local names, scores = tenant_queues(S, tenant), {}

@@ -37,9 +37,8 @@ end
 
 -- share_of: this shard's part of a number. The parts of all shards add up to it, so it is never exceeded; what cannot be
 -- divided goes to other shards for each tenant.
-local function share_of(S, tenant, whole)
-  local tags, at = tags_of(S.P), 0
-  local count = math.max(#tags, 1)
+local function share_of(S, tags, tenant, whole)
+  local count, at = math.max(#tags, 1), 0
   for i, tag in ipairs(tags) do
     if tag == tag_of(S.P) then at = i - 1 end
   end
@@ -55,17 +54,29 @@ local function tenant_quota(S, tenant)
   if quota then return quota end
   local held = redis.call('HMGET', S.P .. ':tenants', tenant, '*')
   local row = cjson.decode(held[1] or held[2] or '{}')
-  quota = { concurrent_jobs = row.concurrent_jobs and share_of(S, tenant, row.concurrent_jobs),
-    waiting_jobs = row.waiting_jobs and share_of(S, tenant, row.waiting_jobs) }
+  quota = NO_QUOTA
+  if row.concurrent_jobs or row.waiting_jobs then
+    local tags = tags_of(S.P)
+    quota = { concurrent_jobs = row.concurrent_jobs and share_of(S, tags, tenant, row.concurrent_jobs),
+      waiting_jobs = row.waiting_jobs and share_of(S, tags, tenant, row.waiting_jobs), divided = #tags > 1 }
+  end
   -- tenants come from outside: the memory of their rows is bounded
   if quota_cache.count >= 1000 then quota_cache = { count = 0, rows = {} } end
   quota_cache.rows[name], quota_cache.count = quota, quota_cache.count + 1
   return quota
 end
 
+-- tenant_most: how much of a quota this shard may give now: its part, with what it took of others or without what it
+-- gave them; nil where there is no limit
+local function tenant_most(S, tenant, name)
+  local quota = tenant_quota(S, tenant)
+  if not quota[name] or not quota.divided then return quota[name] end
+  return quota[name] + (tonumber(redis.call('HGET', S.P .. ':lent', name .. ' ' .. tenant) or nil) or 0)
+end
+
 -- tenant_full: whether the tenant has all the leases that it may have in this shard
 local function tenant_full(S, tenant)
-  local most = tenant_quota(S, tenant).concurrent_jobs
+  local most = tenant_most(S, tenant, 'concurrent_jobs')
   return most ~= nil and redis.call('ZCARD', tenant_leases_key(S, tenant)) >= most
 end
 
@@ -76,8 +87,10 @@ end
 
 local function tenant_left(S, tenant, member) redis.call('ZREM', tenant_leases_key(S, tenant), member) end
 
--- tenants_changed: from here on every row is read anew; as with pools the number never comes twice.
+-- tenants_changed: from here on every row is read anew, and each shard has its part; as with pools the number never
+-- comes twice.
 local function tenants_changed(S)
   S.tenants_version = unique_number(S, S.tenants_version)
   redis.call('HSET', S.P, 'tenants_version', S.tenants_version)
+  redis.call('DEL', S.P .. ':lent')
 end

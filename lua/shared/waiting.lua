@@ -43,6 +43,13 @@ local function tenant_queues(S, tenant)
   return own
 end
 
+-- tenant_waiting: how many of the tenant's jobs wait
+local function tenant_waiting(S, tenant, queues)
+  local own = 0
+  for _, queue in ipairs(queues or tenant_queues(S, tenant)) do own = own + redis.call('ZCARD', queue_key(S, queue)) end
+  return own
+end
+
 -- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
 -- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up. A tenant may have
 -- three times as many demands as it leaves free, so that it can take most of them, but not those that others need.
@@ -53,10 +60,9 @@ local function waiting_limit(S, claim, name)
   if new and count >= most then return 'demands' end
   if claim.retried then return nil end
   if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
-  local queues, own = tenant_queues(S, claim.tenant), 0
+  local queues = tenant_queues(S, claim.tenant)
   if new and #queues >= DEMANDS_FOR_EACH_FREE * (most - count) then return 'demands' end
-  for _, queue in ipairs(queues) do own = own + redis.call('ZCARD', queue_key(S, queue)) end
-  local quota = tenant_quota(S, claim.tenant).waiting_jobs
+  local quota, own = tenant_most(S, claim.tenant, 'waiting_jobs'), tenant_waiting(S, claim.tenant, queues)
   if quota and own >= quota then return 'waiting_jobs' end
   if not quota and own >= WAITING_TENANT_MAX then return 'tenant' end
 end

@@ -156,6 +156,14 @@ class Functions:
         word, version = (await self._call("tenants_apply", seen, text, *copied))[:2]
         return Applied(word == b"applied", int(version))
 
+    async def tenant_lend(
+        self, tenant: Tenant, quota: str, direction: Literal["give", "take"], count: int, *version: int
+    ) -> tuple[str, int, int]:
+        """The word, and where it is "given" how much and by which version of the quotas; take needs that version."""
+        answer = await self._call("tenant_lend", tenant, quota, direction, count, *version)
+        word: str = answer[0].decode()
+        return (word, int(answer[1]), int(answer[2])) if word == "given" else (word, 0, 0)
+
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
         """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""
         return read_explained(await self._call("explain", demand, cursor))

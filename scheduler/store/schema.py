@@ -111,6 +111,9 @@ KEYS = (
     KeyRow("P:leases", "zset", "every lease that reaping may end, by deadline"),
     KeyRow("P:tenants", "hash", "tenant, or `*` for all others → its quotas in JSON"),
     KeyRow(
+        "P:lent", "hash", "`<quota> <tenant>` → what this shard took of the parts of others, or below 0 gave them"
+    ),
+    KeyRow(
         "P:tenant:<tenant>:leases",
         "zset",
         "job, or held token → its fence; `<job> <fence>` is an attempt that is over but that its node has not "

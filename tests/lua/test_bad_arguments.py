@@ -50,6 +50,7 @@ VALID: dict[str, Args] = {
     "pool_put": ["gold", '{"selector":{"all":true}}'],
     "pool_remove": ["gold"],
     "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1"],
+    "tenant_lend": ["acme", "waiting_jobs", "take", "1", "0"],
     "tenant_put": ["acme", '{"concurrent_jobs":1}'],
     "tenant_remove": ["acme"],
     "tenants_apply": ["0", '{"acme":{"waiting_jobs":2}}', "1"],
@@ -66,7 +67,7 @@ VALID: dict[str, Args] = {
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
          "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
-         "tenant_put": 2, "tenant_remove": 1, "tenants_apply": 2,
+         "tenant_lend": 4, "tenant_put": 2, "tenant_remove": 1, "tenants_apply": 2,
          "explain": 1, "job_move": 3, "job_return": 2, "job_settle": 3, "moves_due": 1, "queues_read": 1,
          "hold_drop": 1, "shard_find": 1, "shard_init": 1, "shard_freeze": 1}  # fmt: skip
 
@@ -120,6 +121,13 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     for name in ("tenant_put", "tenant_remove"):
         yield from replaced(name, 0, [*(odd for odd in ODD_ID if odd != "*"), "**"], "tenant")
     yield from replaced("tenant_put", 1, ["", "{", "7", "null", '"x"', "{} {}", " " * 1025, MIB], "json")
+    yield from replaced("tenant_lend", 0, ODD_ID, "tenant")
+    yield from replaced("tenant_lend", 1, ["", "slots", "payload_bytes", MIB], "quota")
+    yield from replaced("tenant_lend", 2, ["", "lend", MIB], "direction")
+    yield from replaced("tenant_lend", 3, ["0", "1000001", *ODD_WHOLE], "count")
+    yield from replaced("tenant_lend", 4, ODD_WHOLE, "version")
+    yield "tenant_lend", ["acme", "waiting_jobs", "take", "1"], "version"
+    yield "tenant_lend", ["acme", "waiting_jobs", "give", "1", "0"], "version"
     for quota, odd in ODD_QUOTAS:
         yield "tenant_put", ["acme", quota], odd
         yield "tenants_apply", ["0", f'{{"acme":{quota}}}', "1"], f"acme.{odd}" if odd != "json" else "acme"

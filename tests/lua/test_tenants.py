@@ -298,6 +298,29 @@ def test_the_parts_of_all_shards_add_up(divided: list[tuple[Shard, str]], tenant
     assert max(given) - min(given) <= 1
 
 
+def test_a_part_is_lent_only_as_far_as_it_is_not_used(divided: list[tuple[Shard, str]]) -> None:
+    for part, _ in divided:
+        part.call("tenants_apply", 0, '{"acme":{"concurrent_jobs":6,"waiting_jobs":3}}', 1)
+    (one, node), (two, other), _ = divided
+    assert one.claim("a1", node)[0] == b"placed"
+    assert one.call("tenant_lend", "acme", "concurrent_jobs", "give", 5) == [b"given", 1, b"1"], "of its two"
+    assert one.call("tenant_lend", "acme", "concurrent_jobs", "give", 5) == [b"given", 0, b"1"]
+    assert one.claim("a2", node)[:2] == [b"refused", b"quota"]
+    for number in range(2):
+        assert two.claim(f"b{number}", other)[0] == b"placed"
+    assert two.claim("b2", other, wait_ms=60_000)[0] == b"waiting"
+    assert two.call("tenant_lend", "acme", "waiting_jobs", "give", 5) == [b"given", 0, b"1"], "its one waits"
+    assert two.call("tenant_lend", "acme", "concurrent_jobs", "take", 1, 2) == [b"changed"]
+    assert two.call("tenant_lend", "acme", "concurrent_jobs", "take", 1, 1) == [b"taken"]
+    assert state(two, "b2") == "claimed", "what waited for it has it at once"
+    lent = "concurrent_jobs acme"
+    assert [part.field("lent", lent) for part, _ in divided] == ["-1", "1", ""]
+    for part, _ in divided:
+        part.call("tenants_apply", 0, '{"acme":{"concurrent_jobs":6}}', 2)
+    assert [part.field("lent", lent) for part, _ in divided] == [""] * 3, "with a change each has its part again"
+    assert two.claim("b3", other)[:2] == [b"refused", b"quota"]
+
+
 def test_a_shard_that_is_told_of_others_gives_less(shard: Shard) -> None:
     limit(shard, concurrent_jobs=4)
     shard.register("n1", slots=9)
