@@ -5,14 +5,13 @@ import bisect
 import contextlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
 
 from scheduler.domain.demand import Demand
 from scheduler.domain.explanation import Explanation, merged
 from scheduler.domain.ids import NodeId, Tenant
-from scheduler.domain.tenants import share_of
 from scheduler.domain.views import NodeView
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
@@ -72,9 +71,8 @@ class Fleet:
     async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
         """Why the demand would be placed or not, by this replica's snapshots, and the age in ms of the oldest."""
         await self.refresh()
-        told = await asyncio.gather(
-            *(_explained(shard, self._shards.tags, demand, exclude) for shard in self._shards)
-        )
+        full = await _full(self._shards, demand.tenant)
+        told = await asyncio.gather(*(_explained(shard, demand, exclude, full=full) for shard in self._shards))
         return merged([explanation for explanation, _ in told]), max(age_ms for _, age_ms in told)
 
     async def refresh(self) -> None:
@@ -114,7 +112,7 @@ def _own(shard: Shard, serving: Serving, after: str) -> Iterator[NodeId]:
 
 
 async def _explained(
-    shard: Shard, tags: Sequence[str], demand: Demand, exclude: frozenset[NodeId]
+    shard: Shard, demand: Demand, exclude: frozenset[NodeId], *, full: bool
 ) -> tuple[Explanation, int]:
     """While nodes are still to be brought under a new configuration Redis explains: it knows where they go."""
     with contextlib.suppress(FleetError):
@@ -122,18 +120,17 @@ async def _explained(
             return await explain_by_redis(shard.functions, demand, exclude), 0
     snapshot, age_ms = shard.mirror.snapshot, shard.mirror.age_ms
     # every node of a large fleet is a while: claims go on meanwhile
-    full = await _full(shard, tags, demand.tenant)
     return await asyncio.to_thread(explain, snapshot, demand, exclude, full=full), age_ms
 
 
-async def _full(shard: Shard, tags: Sequence[str], tenant: Tenant) -> bool:
-    """Whether the tenant has all that this shard may give it; only Redis knows how much it has."""
-    quota = shard.mirror.quotas.of(tenant).concurrent_jobs
+async def _full(shards: Shards, tenant: Tenant) -> bool:
+    """Whether the tenant has all that it may have; only Redis knows how much it has. Shards lend what is idle."""
+    quota = shards.first.mirror.quotas.of(tenant).concurrent_jobs
     if quota is None:
         return False
     with contextlib.suppress(FleetError):
-        held = await TenantReads.beside(shard.functions).leases(tenant)
-        return held >= share_of(tags, shard.tag, tenant, quota)
+        held = await asyncio.gather(*(TenantReads.beside(shard.functions).leases(tenant) for shard in shards))
+        return sum(held) >= quota
     return False
 
 
