@@ -13,7 +13,7 @@ from scheduler.store.keys import rate_key
 
 WINDOW_S = 1
 # A limit is not worth a wait: who gets no answer in time goes on, and for a while nobody asks.
-PATIENCE_S, ASIDE_S = 0.1, 1.0
+PATIENCE_S, ASIDE_S = 0.2, 1.0
 
 
 class _Counts(RedisStorage):

@@ -9,15 +9,22 @@ import pytest
 
 from scheduler.dev.server import EmbeddedServer
 from scheduler.domain.ids import Tenant
-from scheduler.store.client import connect
+from scheduler.store.client import Client, connect
 from scheduler.store.rates import ASIDE_S, PATIENCE_S, Rates
 
 P = "fleet:{0}"
 ACME = Tenant("acme")
 
 
+async def connected(url: str) -> Client:
+    """A client that has looked around, as a replica's has when it is ready."""
+    client = connect(url)
+    await client.execute_command("GET", f"{P}:none")
+    return client
+
+
 async def test_two_who_count_share_the_limit(redis_url: str) -> None:
-    clients = [connect(redis_url) for _ in range(2)]
+    clients = [await connected(redis_url) for _ in range(2)]
     try:
         one, other = (Rates(client, P) for client in clients)
         taken = [await rates.take(ACME, 10, 2) for rates in (one, other) for _ in range(3)]
@@ -30,7 +37,7 @@ async def test_two_who_count_share_the_limit(redis_url: str) -> None:
 
 
 async def test_a_second_later_there_is_room_again(redis_url: str) -> None:
-    client = connect(redis_url)
+    client = await connected(redis_url)
     try:
         rates, begun, taken = Rates(client, P), time.monotonic(), 0
         while (gone := time.monotonic() - begun) < 3:
@@ -46,7 +53,7 @@ async def test_without_an_answer_everybody_passes_and_only_the_first_waits(
     fresh_server: Callable[..., EmbeddedServer], *, hung: bool
 ) -> None:
     server = fresh_server()
-    client = connect(server.url)
+    client = await connected(server.url)
     rates = Rates(client, P)
     try:
         assert await rates.take(ACME, 1)
