@@ -199,7 +199,7 @@ class Functions:
         return Reaped(int(nodes), int(leases), int(jobs))
 
     async def mirror_read(
-        self, cursor: int, complete: int, config_version: int | None, tenants_version: int
+        self, cursor: int, complete: int, config_version: int | None, tenants_version: int = 0
     ) -> MirrorPage:
         """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
