@@ -5,6 +5,7 @@
 -- ARGV[2] json         hash, tenant, role, created_at_ms; optional: expires_at_ms, node (of the role node), parent with
 --                      parent_hash, old_hash with old_expires_at_ms
 -- ARGV[3] seen         optional: the hash that the stored key must still have
+-- ARGV[4] by           optional: who does so, for the audit; seen may be '' then
 -- Reply   stored <version> | exists | changed | unknown; without seen it must be new, with it must be known
 -- Cost    O(log keys); at most 10,000 keys
 local KEYS_MAX, PURGED_MAX = 10000, 100
@@ -36,11 +37,12 @@ local function apikey_checked(key)
   check((key.old_hash == nil) == (key.old_expires_at_ms == nil), 'old_hash', 'must come with old_expires_at_ms')
 end
 
-define('apikey_put', function(P, id, json, seen)
+define('apikey_put', function(P, id, json, seen, by)
   apikey_arg(id, 'apikey')
   check(json and #json <= 1024, 'json', 'must be at most 1024 bytes')
   local key = decode_arg(cjson.decode, json, 'json')
   apikey_checked(key)
+  by = by_arg(by)
   seen = seen ~= '' and seen or nil
   if seen then hash_arg(seen, 'seen') end
 
@@ -65,5 +67,6 @@ define('apikey_put', function(P, id, json, seen)
   else
     redis.call('ZREM', P .. ':apikeys_ending', id)
   end
+  audited(S, by, 'apikey_stored', 'apikey', id, 'tenant', key.tenant, 'role', key.role)
   return reply('stored', apikeys_changed(S))
-end, {}, 3)
+end, {}, 4)

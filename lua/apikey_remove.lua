@@ -2,10 +2,12 @@
 --
 -- KEYS[1] P            shard prefix, fleet:{0}
 -- ARGV[1] apikey       id
+-- ARGV[2] by           optional: who does so, for the audit
 -- Reply   removed | unknown
 -- Cost    O(1)
-define('apikey_remove', function(P, id)
+define('apikey_remove', function(P, id, by)
   apikey_arg(id, 'apikey')
+  by = by_arg(by)
 
   local S = shard_open(P)
   configured_here(P)
@@ -14,5 +16,6 @@ define('apikey_remove', function(P, id)
   redis.call('HDEL', P .. ':apikeys', id)
   redis.call('ZREM', P .. ':apikeys_ending', id)
   apikeys_changed(S)
+  audited(S, by, 'apikey_removed', 'apikey', id)
   return reply('removed')
-end, { 'allow-oom' }, 1)
+end, { 'allow-oom' }, 2)

@@ -4,7 +4,7 @@
 -- ARGV[1] demand       JSON: requires [token] or any_of [[token]]; optional: tenant (default), pool, fallback (true),
 --                      exclude [node], languages [language], all (true: nodes that are in no pool of the tenant, too)
 -- ARGV[2] cursor       optional, what the last page answered; 0 at first
--- Reply   verdict placeable|overloaded|unavailable|impossible|denied <cursor> [<reason> <count>…]
+-- Reply   verdict placeable|quota|overloaded|unavailable|impossible|denied <cursor> [<reason> <count>…]
 --           [[<pool> <class> <eligible> <reason> <count>…]…] [[<node> "<pool> …" eligible|<reason> <condition>…]…]
 --           [<nearest node> <condition>…]
 --         of one page of nodes; cursor 0: the last one. The class of the whole is the first in the order above that a
@@ -67,14 +67,14 @@ define('explain', function(P, demand, cursor)
   for _, name in ipairs(order) do page.pools[name] = counts_new() end
   local scanned, ids = redis.call('ZSCAN', P .. ':nodes', cursor or '0', 'COUNT', 100), {}
   for i = 1, #scanned[2], 2 do ids[#ids + 1] = scanned[2][i] end
-  wanted.offering = offering_nodes(S, wanted.any_of, ids)
+  wanted.offering, wanted.full = offering_nodes(S, wanted.any_of, ids), tenant_full(S, wanted.tenant)
   for i = 1, #scanned[2], 2 do
     nodes[#nodes + 1] = node_told(S, page, wanted, scanned[2][i], tonumber(scanned[2][i + 1]))
   end
   for i, name in ipairs(order) do
     local counts = page.pools[name]
-    pools[i] = counts_told(counts, { name, counts_class(counts), counts.eligible })
+    pools[i] = counts_told(counts, { name, counts_class(counts, wanted.full), counts.eligible })
   end
-  return reply('verdict', counts_class(page.whole), scanned[1], counts_told(page.whole, {}), pools, nodes,
+  return reply('verdict', counts_class(page.whole, wanted.full), scanned[1], counts_told(page.whole, {}), pools, nodes,
     page.near or {})
 end, { 'no-writes' }, 2)

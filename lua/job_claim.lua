@@ -16,7 +16,7 @@
 --             <its used before> <its slots>]
 --         | [exists <state> <node> <endpoint> <pool> <fence> <attempt> <lease_expires_at_ms>] | [differs] | [denied]
 --         | [refused <class> [<used>…] <epoch>] | [again <why> [<used>…]]
---         | [waiting <job> [<used>…]] | [crowded demands|jobs|tenant [<used>…]]
+--         | [waiting <job> [<used>…]] | [crowded demands|jobs|tenant|waiting_jobs [<used>…]]
 --         | [held [<used>…]] | [lapsed] (nothing is held under this token) | [moved <tag> <hold>] (ask that shard)
 -- Cost    a claim from its shortlist about 16 commands; at most about 0.7 ms for the nodes that a whole call shows (512
 --         at most) and 0.8 ms for its looks
@@ -31,13 +31,7 @@ local function refuse(S, claim, order, complete)
   complete = complete and order.config_version == S.config_version
   if not complete then return reply('again', claim.look == false and 'structure' or 'look', claim.loads) end
   local class = refusal_class(S, claim, order)
-  if not claim.wait_ms or (class == 'impossible' and not claim.elsewhere) then return reply('refused', class, claim.loads, S.epoch) end
-  local limit = queue_join(S, claim, claim.wait_ms)
-  if limit then return reply('crowded', limit, claim.loads) end
-  local written = {}
-  redis.call('HSET', job_key(S.P, claim.id), unpack(written, 1, job_create(S, claim, written, 0)))
-  event(S, 'job_waiting', 'job', claim.id, 'tenant', claim.tenant, 'reason', class)
-  return reply('waiting', claim.id, claim.loads)
+  return refused(S, claim, class)
 end
 
 local function claim_one(S, claim)
@@ -56,6 +50,8 @@ local function claim_one(S, claim)
   if claim.offered == false and not claim.elsewhere and settled_as_seen(S, claim) then
     return reply('refused', 'impossible', claim.loads, S.epoch)
   end
+  -- before any node is looked at: a tenant that has all it may have costs next to nothing
+  if tenant_full(S, claim.tenant) then return refused(S, claim, 'quota') end
   local node, sticky = proposed(S, claim, order)
   local complete = false
   if not sticky and claim.look ~= false and (not node or node.rank > 1 or node.avoided) then

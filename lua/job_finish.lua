@@ -37,7 +37,7 @@ define('job_finish', function(P, id, fence, outcome, result)
     if outcome == 'succeeded' then node_praise(S, job.node, job.incarnation) end
     redis.call('ZREM', P .. ':leases', id)
     inbox_forget(S, job)
-    slot_free(S, job.node, id)
+    lease_free(S, job.node, id, job.tenant)
     if outcome == 'released' then
       attempt_end(S, job, 'released')
     elseif outcome == 'failed' and redis.call('HGET', job_key(P, id), 'retry_failed') == '1' then

@@ -6,9 +6,12 @@
 -- ARGV[3] config       the config_version whose pools the caller holds, or ''
 -- ARGV[4] max          optional, nodes in this page (100); at most 200
 -- ARGV[5] truths       optional, 1: also the shard in numbers
+-- ARGV[6] tenants      optional, the tenants_version whose quotas the caller holds
 -- Reply   mirror <msgpack: {epoch, floor, version, structure_version, config_version, now_ms, nodes, pools, history}>
 --           <demands that wait> <config_version of the first shard that the pools are a copy of>
+--           <tenants_version> [<tenant> <quotas as JSON>…] <tenants_version of the first shard that they are a copy of>
 --           [<msgpack: {name: number}>, with truths]
+--         quotas: none where the caller holds them
 --         nodes: [id, version, state, slots, used, over, quarantined, [structure, capabilities, pools]],
 --         state '' for a removed one, the inner list only where it is newer than complete;
 --         pools: false where the caller holds them, else [name, json, …]
@@ -34,13 +37,14 @@ end
 -- then went on past the version that a mirror had reached, is told apart by nothing else.
 local function history() return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or '' end
 
-define('mirror_read', function(P, cursor, complete, config, max, truths)
+define('mirror_read', function(P, cursor, complete, config, max, truths, tenants)
   local since = integer_arg(cursor, 'cursor', 0, 9007199254740992)
   local known = integer_arg(complete, 'complete', 0, since)
   local limit = integer_arg(max or '100', 'max', 1, 200)
 
   check(config and #config <= 16, 'config', 'must be a config_version')
   local whole = truths and integer_arg(truths, 'truths', 0, 1) == 1
+  check(not tenants or #tenants <= 16, 'tenants', 'must be a tenants_version')
 
   local S = shard_open(P)
   local changed = redis.call('ZRANGEBYSCORE', P .. ':changed', '(' .. number_text(since), '+inf', 'WITHSCORES',
@@ -53,10 +57,12 @@ define('mirror_read', function(P, cursor, complete, config, max, truths)
     bytes = bytes + (entry[8] and #entry[8][2] or 0)
     if bytes > PAGE_BYTES then break end
   end
-  local meta = redis.call('HMGET', P, 'floor', 'version', 'config_source')
+  local meta = redis.call('HMGET', P, 'floor', 'version', 'config_source', 'tenants_source')
   return reply('mirror', cmsgpack.pack({
     S.epoch or '', tonumber(meta[1]) or 0, tonumber(meta[2]) or 0,
     tonumber(S.structure_version), tonumber(S.config_version), S.now, nodes,
     config ~= S.config_version and redis.call('HGETALL', P .. ':pools'), history(),
-  }), redis.call('HLEN', P .. ':waiting'), tonumber(meta[3]) or 0, whole and cmsgpack.pack(truths_of(S)) or nil)
-end, { 'no-writes' }, 5)
+  }), redis.call('HLEN', P .. ':waiting'), tonumber(meta[3]) or 0,
+    tonumber(S.tenants_version), tenants == S.tenants_version and {} or redis.call('HGETALL', P .. ':tenants'),
+    tonumber(meta[4]) or 0, whole and cmsgpack.pack(truths_of(S)) or nil)
+end, { 'no-writes' }, 6)

@@ -31,6 +31,8 @@ define('shard_init', function(P, tags, restore)
   if restore == 'look' then return reply('initialised') end
   shard_write(S)
   redis.call('HSET', P, 'shards', #list, 'tags', all)
+  -- what the shard may give of each quota is another part now
+  if S.tenants_version ~= '0' then tenants_changed(S) end
   event(S, 'shard_initialised', 'shards', #list)
   return reply('initialised')
 end, {}, 2)

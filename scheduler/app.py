@@ -14,6 +14,7 @@ from starlette.routing import Route
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
 from scheduler.http.access import Authenticated
+from scheduler.http.limiting import Limited
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.named import Named
 from scheduler.http.openapi import document
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> Starlette:
                 Counted, metrics=metrics, methods={**methods_of((*OPERATIONS, *PAGES)), _OPENAPI: frozenset({"GET"})}
             ),
             Middleware(Authenticated, keyring=engine.keyring, open_paths=frozenset(_OPEN)),
+            Middleware(Limited, engine=engine),
         ],
         exception_handlers={
             Problem: problem_response,

@@ -43,8 +43,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Annotated[
         Auth,
         Meta(
-            description="whether an API key is asked for: `auto` (elsewhere than on the loopback, and there as soon as one "
-            "exists), `required` or `off`"
+            description="whether an API key is asked for: `auto` (beyond the loopback, and on it once "
+            "there is a key), `required` or `off`"
         ),
     ] = "auto"
 

@@ -164,6 +164,7 @@ local function claim_write(S, claim, node, new)
   local ack_ms, attempt = tonumber(claim.ack_ms) or ACK_MS, (claim.attempt or 0) + 1
   local lease_expires_at_ms = number_text(S.time_ms + ack_ms)
   lease_put(S, node.id, id, number_text(S.now + ack_ms))
+  tenant_took(S, claim.tenant, id, fence)
   -- the nils make room for the fields to come: a table that grows is copied each time
   local written, count = { 'state', 'claimed', 'node', node.id, 'incarnation', node.incarnation, 'pool', node.pool,
     'fence', fence, 'attempt', attempt, 'lease_expires_at_ms', lease_expires_at_ms,

@@ -2,7 +2,7 @@
 -- A condition is a reason, with what is missing or over its limit behind it: "missing_capability tts:en".
 
 -- How near each reason is to being mended; the nearest of the nodes is the near miss.
-local NEARNESS = { full = 1, overloaded = 2, quarantined = 3, cordoned = 4, draining = 5, lost = 6, excluded = 7,
+local NEARNESS = { quota = 0, full = 1, overloaded = 2, quarantined = 3, cordoned = 4, draining = 5, lost = 6, excluded = 7,
   missing_capability = 8, not_in_pool = 9, tenant_denied = 10 }
 
 local function reason_of(condition) return condition and string.match(condition, '^%S+') end
@@ -55,6 +55,7 @@ local function node_conditions(S, node, wanted, order)
   local over = node_over(S, node)
   if over ~= '' then keeps('overloaded ' .. over) end
   if node_used(S, node.id) >= node.slots then keeps('full') end
+  if wanted.full then keeps('quota') end
   return conditions, cost, seen
 end
 
@@ -74,9 +75,11 @@ local function count_node(counts, conditions)
   if NEARNESS[reason] <= NEARNESS.overloaded then counts.alive = true end
 end
 
-local function counts_class(counts)
+-- counts_class: a tenant that has all its leases is told so whatever its nodes do, but where none offers what is required
+local function counts_class(counts, full)
   if counts.eligible > 0 then return 'placeable' end
-  return counts.alive and 'overloaded' or counts.offered and 'unavailable' or 'impossible'
+  if not counts.offered then return 'impossible' end
+  return full and 'quota' or counts.alive and 'overloaded' or 'unavailable'
 end
 
 local function counts_told(counts, told)

@@ -11,7 +11,7 @@ local function hold_over(S, token)
   redis.call('ZREM', S.P .. ':leases', token)
 end
 
--- hold_read: node, incarnation, pool and configuration of a held slot, nil where none is held; and whether one was
+-- hold_read: node, incarnation, pool, configuration and tenant of a held slot, nil where none is held; and whether one was
 local function hold_read(S, token)
   local held = redis.call('GET', hold_key(S, token))
   if not held or held == '' then return nil, held == '' end
@@ -21,7 +21,8 @@ end
 local function hold_write(S, claim, node)
   lease_put(S, node.id, claim.hold, number_text(S.now + claim.hold_ms))
   redis.call('SET', hold_key(S, claim.hold),
-    table.concat({ node.id, node.incarnation, node.pool, S.config_version }, ' '))
+    table.concat({ node.id, node.incarnation, node.pool, S.config_version, claim.tenant }, ' '))
+  tenant_took(S, claim.tenant, claim.hold, number_text(S.time_us))
   slot_taken(S, node)
   return { 'held', claim.loads or {} }
 end
@@ -31,7 +32,7 @@ local function hold_drop(S, token)
   local held = hold_read(S, token)
   if not held then return false end
   hold_over(S, token)
-  slot_free(S, held[1], token)
+  lease_free(S, held[1], token, held[5])
   return true
 end
 
@@ -47,6 +48,7 @@ local function hold_take(S, token)
     return nil
   end
   hold_over(S, token)
+  tenant_left(S, held[5], token)
   redis.call('ZREM', leases_key(S.P, node.id), token)
   return { id = node.id, incarnation = node.incarnation, pool = held[3], endpoint = node.endpoint, slots = node.slots,
     used = node_used(S, node.id) }

@@ -41,6 +41,13 @@ local function slot_free(S, node_id, job)
   if node then node_settle(S, node) end
 end
 
+-- lease_free: the slot that the job held is free again, and its tenant has a lease less: what waits for either gets it.
+local function lease_free(S, node_id, job, tenant, member)
+  tenant_left(S, tenant, member or job)
+  slot_free(S, node_id, job)
+  tenant_serve(S, tenant)
+end
+
 local function inbox_forget(S, job)
   if job.entry then redis.call('XDEL', inbox_key(S.P, job.node), job.entry) end
 end
@@ -52,12 +59,15 @@ local function attempt_linger(S, job)
   redis.call('ZREM', S.P .. ':leases', job.id)
   redis.call('HSET', ending_key(S.P, job.node), job.id, job.fence .. ' ' .. entry)
   redis.call('HSET', job_key(S.P, job.id), 'ending:' .. job.fence, job.node)
+  tenant_left(S, job.tenant, job.id)
+  tenant_took(S, job.tenant, job.id .. ' ' .. job.fence, job.fence)
   job.lingering = redis.call('HINCRBY', job_key(S.P, job.id), 'lingering', 1)
 end
 
 -- linger_over: one attempt less that a node owes a confirmation for; an ended job is kept for an hour from the last on.
 local function linger_over(S, job, fence)
   if redis.call('HDEL', job_key(S.P, job.id), 'ending:' .. fence) == 0 then return end
+  tenant_left(S, job.tenant, job.id .. ' ' .. fence)
   job.lingering = redis.call('HINCRBY', job_key(S.P, job.id), 'lingering', -1)
   if job.lingering > 0 then return end
   redis.call('HDEL', job_key(S.P, job.id), 'lingering')
@@ -70,10 +80,12 @@ local function ending_confirm(S, job, fence)
   if not node then return end
   local held = redis.call('HGET', ending_key(S.P, node), job.id)
   linger_over(S, job, fence)
-  if not held or string.match(held, '^%S+') ~= fence then return end
-  redis.call('HDEL', ending_key(S.P, node), job.id)
-  redis.call('XDEL', inbox_key(S.P, node), string.match(held, '%S+$'))
-  slot_free(S, node, job.id)
+  if held and string.match(held, '^%S+') == fence then
+    redis.call('HDEL', ending_key(S.P, node), job.id)
+    redis.call('XDEL', inbox_key(S.P, node), string.match(held, '%S+$'))
+    slot_free(S, node, job.id)
+  end
+  tenant_serve(S, job.tenant)
 end
 
 -- job_orphaned: the job's node is gone or is another process now, and its lease was set apart with it.
@@ -82,10 +94,11 @@ local function job_orphaned(S, job) return not redis.call('ZSCORE', leases_key(S
 -- lease_end: take the job's lease back. A running inbox job lingers; nothing else has anybody to confirm.
 local function lease_end(S, job)
   redis.call('ZREM', S.P .. ':leases', job.id)
-  if job_orphaned(S, job) then return end
-  if job.state == 'running' and job.deliver ~= 'direct' then return attempt_linger(S, job) end
-  inbox_forget(S, job)
-  slot_free(S, job.node, job.id)
+  if not job_orphaned(S, job) then
+    if job.state == 'running' and job.deliver ~= 'direct' then return attempt_linger(S, job) end
+    inbox_forget(S, job)
+  end
+  lease_free(S, job.node, job.id, job.tenant)
 end
 
 -- job_end: the job's last state, kept for an hour for those who ask (counted from the confirmation, if one is owed).

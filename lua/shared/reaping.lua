@@ -83,6 +83,7 @@ local function orphan_reap(S, orphan, job_id)
   local ending = redis.call('HGET', S.P .. ':orphan:' .. orphan .. ':ending', job_id)
   if ending then
     linger_over(S, job, string.match(ending, '^%S+'))
+    tenant_serve(S, job.tenant)
   end
   if not job_leased(job) or job.node ~= node_id or job.incarnation ~= incarnation then return false end
   lease_end(S, job)

@@ -49,10 +49,16 @@ function node_serve(S, node)
         incarnation = node.incarnation, endpoint = node.endpoint })
       used = used + 1
     end
+    local full = tenant_full(S, best.tenant)
     best.job, best.score = queue_head(S, best.name, node)
     if not best.job then table.remove(found, at) end
-    for _, head in ipairs(found) do
-      head.start = head.tenant == best.tenant and fair_start(S, head.tenant) or math.max(head.start, best.start)
+    for i = #found, 1, -1 do
+      local head = found[i]
+      if full and head.tenant == best.tenant then
+        table.remove(found, i)
+      else
+        head.start = head.tenant == best.tenant and fair_start(S, head.tenant) or math.max(head.start, best.start)
+      end
     end
   end
 end
@@ -66,7 +72,7 @@ local function job_again(S, job, claim, reason)
   event(S, 'job_retried', 'job', job.id, 'tenant', job.tenant, 'node', job.node, 'attempt', job.attempt, 'reason', reason)
   local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
   S.budget = S.budget or LOOK_BUDGET
-  local node = order and look(S, claim, order, nil)
+  local node = order and not tenant_full(S, job.tenant) and look(S, claim, order, nil)
   if node then
     place_again(S, job, claim, node)
     return false
@@ -94,23 +100,55 @@ function attempt_end(S, job, reason, result)
   return job_again(S, job, claim, reason)
 end
 
--- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget. A
--- node that could take one job is given to all that wait, or reaping would pass over priorities and turns.
+-- queue_serve: a node that could take the first job of this queue is given to all that wait, or priorities and turns
+-- would be passed over.
+local function queue_serve(S, name, queues)
+  local first = redis.call('ZRANGE', queue_key(S, name), 0, 0)[1]
+  local job = first and job_read(S, first)
+  local claim = job and claim_again(S, job)
+  local order = claim and pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
+  local node = order and look(S, claim, order, nil)
+  if first and not job then queue_leave(S, first, name) end
+  if node then
+    spend(S, 2 * COMMAND_COST * queues)
+    node_serve(S, node_read(S, node.id))
+  end
+end
+
+-- serve_jobs: the same from the side of the jobs, for what a call had to leave or no node told of; within the budget.
 local function serve_jobs(S)
   local names = redis.call('HKEYS', S.P .. ':waiting')
   for i = 1, #names do
     if S.budget <= 0 then return end
     local name = names[(S.time_us + i) % #names + 1]
-    local first = redis.call('ZRANGE', queue_key(S, name), 0, 0)[1]
-    local job = first and job_read(S, first)
-    local claim = job and claim_again(S, job)
-    local order = claim and pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
-    local node = order and look(S, claim, order, nil)
-    if first and not job then queue_leave(S, first, name) end
-    if node then
-      spend(S, 2 * COMMAND_COST * #names)
-      node_serve(S, node_read(S, node.id))
-    end
+    if not tenant_full(S, string.match(name, ':(.*)$')) then queue_serve(S, name, #names) end
+  end
+end
+
+-- serve_roomy: the same, also where quotas have changed
+local function serve_roomy(S)
+  S.budget = S.budget or TURN_BUDGET
+  if redis.call('EXISTS', S.P .. ':waiting') == 1 then serve_jobs(S) end
+end
+
+-- tenant_serve: a lease of the tenant is over. If it had all that it may have, there may be free nodes for its jobs that
+-- wait, which no node will tell of: the first in their order is served.
+function tenant_serve(S, tenant)
+  local most = tenant_most(S, tenant, 'concurrent_jobs')
+  if not most or redis.call('EXISTS', S.P .. ':waiting') == 0 then return end
+  if redis.call('ZCARD', tenant_leases_key(S, tenant)) ~= most - 1 then return end
+  local names, scores = tenant_queues(S, tenant), {}
+  for _, name in ipairs(names) do
+    scores[name] = tonumber(redis.call('ZRANGE', queue_key(S, name), 0, 0, 'WITHSCORES')[2] or 0)
+  end
+  table.sort(names, function(a, b)
+    if scores[a] ~= scores[b] then return scores[a] < scores[b] end
+    return a < b
+  end)
+  S.budget = S.budget or LOOK_BUDGET
+  for _, name in ipairs(names) do
+    if S.budget <= 0 or tenant_full(S, tenant) then return end
+    queue_serve(S, name, #names)
   end
 end
 
@@ -129,7 +167,7 @@ local function reap_pending(S, max)
       if not class then
         local claim = claim_again(S, job)
         local order = pool_order(S, claim.tenant, claim.pool, claim.fallback, claim.languages)
-        class = order and refusal_class(S, claim, order) or 'tenant_denied'
+        class = order and (tenant_full(S, job.tenant) and 'quota' or refusal_class(S, claim, order)) or 'tenant_denied'
         classes[job.queue] = class
       end
       queue_leave(S, id, job.queue)
@@ -152,7 +190,7 @@ local function reap_due(S, max)
   -- lost nodes send no heartbeat that would do it
   S.budget = TURN_BUDGET
   settle_some(S)
-  if redis.call('EXISTS', S.P .. ':waiting') == 1 then serve_jobs(S) end
+  serve_roomy(S)
   local leases, jobs = orphaned + ended, failed + over + expired
   reaped_count(S, 'leases', leases)
   reaped_count(S, 'jobs', jobs)

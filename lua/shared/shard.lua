@@ -14,11 +14,11 @@ local function home_tag(tags, id) return tags[tonumber(string.sub(redis.sha1hex(
 -- tags_of: the tags of all the fleet's shards, in order; none where it has one shard and nobody has said so
 local function tags_of(P) return words(redis.call('HGET', P, 'tags') or '') end
 
--- configured_here: pools are written to the fleet's first shard; the others are given copies
+-- configured_here: pools and quotas are written to the fleet's first shard; the others are given copies
 local function configured_here(P)
   local first = tags_of(P)[1] or tag_of(P)
   if first ~= tag_of(P) then
-    check(false, 'key', 'must be that of the first shard, {' .. first .. '}: it has the pools of all')
+    check(false, 'key', 'must be that of the first shard, {' .. first .. '}: it has the configuration of all')
   end
 end
 
@@ -27,13 +27,13 @@ end
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
 local function shard_open(P, frozen_too)
   local meta = redis.call('HMGET', P, 'epoch', 'clock', 'clock_seen_at_ms', 'config_version', 'structure_version',
-    'reaped_ms', 'frozen')
+    'reaped_ms', 'frozen', 'tenants_version')
   if meta[7] and not frozen_too then error({ moving = true }) end
   local time = redis.call('TIME')
   local S = {
     P = P, epoch = meta[1], time_us = tonumber(time[1]) * 1000000 + tonumber(time[2]),
     config_version = meta[4] or '0', structure_version = meta[5] or '0',
-    reaped_ms = tonumber(meta[6]) or 0,
+    reaped_ms = tonumber(meta[6]) or 0, tenants_version = meta[8] or '0',
   }
   S.time_ms = math.floor(S.time_us / 1000)
   S.time_text = number_text(S.time_ms)

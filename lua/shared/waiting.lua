@@ -1,6 +1,8 @@
 -- waiting: jobs without a slot: one queue for each demand and tenant, and who is served when a node can take a job.
 
 local WAITING_DEMANDS_MAX, WAITING_JOBS_MAX, WAITING_TENANT_MAX = 128, 10000, 1000
+-- Demands that one tenant may have for each that is free.
+local DEMANDS_FOR_EACH_FREE = 3
 -- Jobs that one call serves on one node; what is left is served by the next heartbeat or turn of reaping.
 local SERVED_MAX = 16
 -- Jobs at the heads of queues that it passes over, for they may not run on that node.
@@ -32,20 +34,37 @@ local function wanted_read(text)
   return wanted
 end
 
--- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
--- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up.
-local function waiting_limit(S, claim, name)
-  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
-  if redis.call('HEXISTS', S.P .. ':waiting', name) == 0 and redis.call('HLEN', S.P .. ':waiting') >= most then
-    return 'demands'
+-- tenant_queues: the names of the queues of one tenant
+local function tenant_queues(S, tenant)
+  local own, ending = {}, ':' .. tenant
+  for _, name in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
+    if string.sub(name, -#ending) == ending then own[#own + 1] = name end
   end
+  return own
+end
+
+-- tenant_waiting: how many of the tenant's jobs wait
+local function tenant_waiting(S, tenant, queues)
+  local own = 0
+  for _, queue in ipairs(queues or tenant_queues(S, tenant)) do own = own + redis.call('ZCARD', queue_key(S, queue)) end
+  return own
+end
+
+-- waiting_limit: what keeps one more job from waiting, or nil. An accepted job that waits again is never turned away
+-- for the number of jobs, and has as many demands again to itself, which new jobs cannot take up. A tenant may have
+-- three times as many demands as it leaves free, so that it can take most of them, but not those that others need.
+local function waiting_limit(S, claim, name)
+  local new = redis.call('HEXISTS', S.P .. ':waiting', name) == 0
+  local count = new and redis.call('HLEN', S.P .. ':waiting') or 0
+  local most = claim.retried and 2 * WAITING_DEMANDS_MAX or WAITING_DEMANDS_MAX
+  if new and count >= most then return 'demands' end
   if claim.retried then return nil end
   if redis.call('ZCARD', S.P .. ':pending') >= WAITING_JOBS_MAX then return 'jobs' end
-  local own, ending = 0, ':' .. claim.tenant
-  for _, other in ipairs(redis.call('HKEYS', S.P .. ':waiting')) do
-    if string.sub(other, -#ending) == ending then own = own + redis.call('ZCARD', queue_key(S, other)) end
-  end
-  if own >= WAITING_TENANT_MAX then return 'tenant' end
+  local queues = tenant_queues(S, claim.tenant)
+  if new and #queues >= DEMANDS_FOR_EACH_FREE * (most - count) then return 'demands' end
+  local quota, own = tenant_most(S, claim.tenant, 'waiting_jobs'), tenant_waiting(S, claim.tenant, queues)
+  if quota and own >= quota then return 'waiting_jobs' end
+  if not quota and own >= WAITING_TENANT_MAX then return 'tenant' end
 end
 
 -- queue_join: the job waits for at most wait_ms. Returns nothing, or the limit that keeps it from waiting.
@@ -60,6 +79,19 @@ local function queue_join(S, claim, wait_ms)
   redis.call('ZADD', S.P .. ':pending', number_text(S.now + wait_ms), claim.id)
   redis.call('HSET', job_key(S.P, claim.id), 'state', 'pending', 'queue', name,
     'waits_until_at_ms', number_text(S.time_ms + wait_ms))
+end
+
+-- refused: a new job is refused for this reason, or waits if it asked to.
+local function refused(S, claim, class)
+  if not claim.wait_ms or (class == 'impossible' and not claim.elsewhere) then
+    return reply('refused', class, claim.loads, S.epoch)
+  end
+  local limit = queue_join(S, claim, claim.wait_ms)
+  if limit then return reply('crowded', limit, claim.loads) end
+  local written = {}
+  redis.call('HSET', job_key(S.P, claim.id), unpack(written, 1, job_create(S, claim, written, 0)))
+  event(S, 'job_waiting', 'job', claim.id, 'tenant', claim.tenant, 'reason', class)
+  return reply('waiting', claim.id, claim.loads)
 end
 
 -- queue_leave: the job waits no more, whatever becomes of it.
@@ -134,17 +166,19 @@ local function first_of(order, member)
   end
 end
 
--- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn
+-- heads: of each queue that the node may serve, its head, the pool that it is served in, and its tenant's turn. A tenant
+-- that has all its leases is passed over: it keeps nobody else waiting.
 local function heads(S, node)
   local waiting, offered, found = redis.call('HGETALL', S.P .. ':waiting'), token_set(node.capabilities), {}
-  local member = word_set(node.pools)
+  local member, full = word_set(node.pools), {}
   -- from a turning start, so that no queue is behind those with many barred jobs every time
   local count = #waiting / 2
   for turn = 1, count do
     local i = 2 * ((S.time_us + turn) % count) + 1
     local name, wanted = waiting[i], wanted_read(waiting[i + 1])
     local tenant = string.match(name, ':(.*)$')
-    if not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
+    if full[tenant] == nil then full[tenant] = tenant_full(S, tenant) end
+    if not full[tenant] and not wanted.excluded[node.id] and fits(offered, wanted.any_of) then
       local order = pool_order(S, tenant, wanted.pool, wanted.fallback, wanted.languages)
       local rank = order and first_of(order, member)
       local job, score = nil, nil

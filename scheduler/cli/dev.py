@@ -155,8 +155,8 @@ def dev(port: int, duration: str | None, replicas: int, nodes: int, rate: float,
         # replicas that see the fleet's first moment would call nothing impossible for ten seconds
         asyncio.run(init_fleet(settings, None))
         ending.callback(stop, children)
-        # on the loopback, to be looked at: nobody is asked for a key, whatever keys that Redis may have; and that each
-        # replica is ready is told here
+        # on the loopback, to be looked at: nobody is asked for a key, whatever keys that Redis may have; that each is
+        # ready is told here
         environ = {"FLEET_LOG_LEVEL": "warning", **os.environ, "REDIS_URL": url, "FLEET_AUTH": "off"}
         urls = [f"http://127.0.0.1:{port + i}" for i in range(replicas)]
         children.extend(

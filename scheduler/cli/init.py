@@ -14,7 +14,6 @@ from scheduler.store.keys import shard_key, tag_of
 from scheduler.store.layout import FIRST, chosen_tags, read_tags
 from scheduler.store.library import load_library
 from scheduler.store.moves import Moves
-from scheduler.store.views import Views
 
 
 async def init_fleet(settings: Settings, count: int | None) -> tuple[str, tuple[str, ...]]:
@@ -39,7 +38,7 @@ async def init_fleet(settings: Settings, count: int | None) -> tuple[str, tuple[
             if look:
                 # a shard without a copy of the pools would serve everyone
                 others = [shard for shard in shards if tag_of(shard.shard) in tags[1:]]
-                await copy_configuration(Views(client, first), others)
+                await copy_configuration(Moves(client, first), others)
         return loaded, tags
     finally:
         await client.aclose()

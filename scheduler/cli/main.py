@@ -32,6 +32,7 @@ _COMMANDS = {
     "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
     "submit": "scheduler.cli.submit:submit",
+    "tenants": "scheduler.cli.tenants:tenants",
     "top": "scheduler.cli.top:top",
 }
 

@@ -132,7 +132,7 @@ async def _applied(fleet: OnRedis, version: int, text: str) -> Applied:
 
 async def _copied(fleet: OnRedis) -> None:
     """What is in force in every shard is in force; replicas would copy it, too, but a little later."""
-    await copy_configuration(fleet.first.views, [shard.functions for shard in fleet.shards[1:]])
+    await copy_configuration(fleet.first.functions, [shard.functions for shard in fleet.shards[1:]])
 
 
 def _agreed() -> bool:

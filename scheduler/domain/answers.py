@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
+from scheduler.domain.tenants import TenantView
 from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
 
@@ -123,6 +124,13 @@ class MirrorAnswer(msgspec.Struct, frozen=True):
     shards: dict[str, MirroredShard]
 
 
+class AuditAnswer(msgspec.Struct, frozen=True):
+    """Who did what, the newest first; `cursor` goes into `before`, null at the end."""
+
+    audit: list[dict[str, int | str]]
+    cursor: str | None
+
+
 class RegisteredAnswer(msgspec.Struct, frozen=True):
     """Every heartbeat must carry this incarnation."""
 
@@ -178,6 +186,18 @@ class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 class MarkedAnswer(msgspec.Struct, frozen=True):
     outcome: Literal["marked"]
     state: str
+
+
+class TenantsAnswer(msgspec.Struct, frozen=True):
+    """Every tenant that has quotas of its own or jobs that wait; `*` stands for all that have no own ones."""
+
+    tenants: list[TenantView]
+    tenants_version: int
+
+
+class TenantAnswer(msgspec.Struct, frozen=True):
+    tenant: TenantView
+    tenants_version: int
 
 
 class PoolsAnswer(msgspec.Struct, frozen=True):

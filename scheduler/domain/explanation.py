@@ -8,13 +8,14 @@ from typing import Literal
 from scheduler.domain.ids import NodeId, PoolName
 from scheduler.domain.reason import Reason
 
-Class = Literal["placeable", "overloaded", "unavailable", "impossible", "denied"]
+Class = Literal["placeable", "quota", "overloaded", "unavailable", "impossible", "denied"]
 
 # How near each reason is to being mended, nearest first; lua/shared/explaining.lua has the same order.
 _NEARNESS = {
     reason: place
     for place, reason in enumerate(
         (
+            Reason.QUOTA,
             Reason.FULL,
             Reason.OVERLOADED,
             Reason.QUARANTINED,
@@ -29,7 +30,7 @@ _NEARNESS = {
     )
 }
 _NOT_OFFERED = frozenset({Reason.MISSING_CAPABILITY, Reason.NOT_IN_POOL, Reason.TENANT_DENIED})
-_BUSY = frozenset({Reason.FULL, Reason.OVERLOADED})
+_BUSY = frozenset({Reason.QUOTA, Reason.FULL, Reason.OVERLOADED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +77,22 @@ class Explanation:
     near_miss: NodeVerdict | None
 
 
-def class_of(eligible: int, reasons: Collection[Reason]) -> Class:
-    """Placeable, or which refusal it would be where these reasons keep every node away."""
+def class_of(eligible: int, reasons: Collection[Reason], *, full: bool = False) -> Class:
+    """Placeable, or which refusal it would be where these reasons keep every node away; full: from this tenant."""
     if eligible:
         return "placeable"
-    if not _BUSY.isdisjoint(reasons):
-        return "overloaded"
-    return "impossible" if _NOT_OFFERED.issuperset(reasons) else "unavailable"
+    if _NOT_OFFERED.issuperset(reasons):
+        return "impossible"
+    if full:
+        return "quota"
+    return "unavailable" if _BUSY.isdisjoint(reasons) else "overloaded"
 
 
 def _verdict(pool: PoolName, nodes: Sequence[NodeVerdict]) -> PoolVerdict:
     counts = Counter(node.reason for node in nodes)
     reasons = {reason: count for reason, count in counts.items() if reason is not None}
-    return PoolVerdict(pool, class_of(counts[None], reasons), counts[None], reasons)
+    full = any(Reason.QUOTA in node.conditions for node in nodes)
+    return PoolVerdict(pool, class_of(counts[None], reasons, full=full), counts[None], reasons)
 
 
 def explained(order: Iterable[PoolName], nodes: Iterable[NodeVerdict]) -> Explanation:

@@ -20,8 +20,11 @@ class Reason(StrEnum):
 
 
 class RefusalClass(StrEnum):
-    """What would help: another fleet (impossible), a node coming back (unavailable), a free slot (overloaded)."""
+    """What would help: another fleet (impossible), a node coming back (unavailable), a free slot (overloaded), the
+    end of a job of the same tenant (quota).
+    """
 
     IMPOSSIBLE = "impossible"
     UNAVAILABLE = "unavailable"
     OVERLOADED = "overloaded"
+    QUOTA = "quota"

@@ -29,6 +29,7 @@ RETRY_AFTER_MS = {
     RefusalClass.OVERLOADED: 1_000,
     RefusalClass.UNAVAILABLE: 3_000,
     RefusalClass.IMPOSSIBLE: 0,
+    RefusalClass.QUOTA: 1_000,
 }
 
 
@@ -221,7 +222,11 @@ class Dispatcher:
         early = refusal is RefusalClass.IMPOSSIBLE and self._mirror.epoch_is_new
         if early:
             refusal = RefusalClass.UNAVAILABLE
-        return Refusal(refusal, found.reasons, self._mirror.age_ms, RETRY_AFTER_MS[refusal], early)
+        reasons = found.reasons
+        if refusal is RefusalClass.QUOTA and found.free:
+            # what keeps away the nodes that could take it
+            reasons = {**reasons, Reason.QUOTA: found.free}
+        return Refusal(refusal, reasons, self._mirror.age_ms, RETRY_AFTER_MS[refusal], early)
 
     def _breakdown(self, request: JobRequest) -> Breakdown:
         """Counted once for each demand and snapshot, however many are refused."""

@@ -4,7 +4,9 @@ import asyncio
 import logging
 
 from scheduler import tracing
+from scheduler.domain.ids import Tenant
 from scheduler.domain.job import JobRequest
+from scheduler.domain.tenants import Quota
 from scheduler.engine.configuring import Configured
 from scheduler.engine.dispatch import Verdict
 from scheduler.engine.door import Door
@@ -24,6 +26,7 @@ from scheduler.store.client import connect
 from scheduler.store.copying import copy_configuration
 from scheduler.store.layout import FIRST, read_tags
 from scheduler.store.library import check_library, read_library
+from scheduler.store.rates import Rates
 
 log = logging.getLogger("fleet.engine")
 
@@ -54,6 +57,7 @@ class Engine:
         self.first = Shard(settings, self._client, FIRST, self.library)
         self.keyring = Keyring(ApiKeys(self._client, self.first.key), settings.auth, settings.refresh_ms)
         self.door = Door()
+        self.rates = Rates(self._client, self.first.key)
         self._parts: Parts | None = None
         self._known = asyncio.Event()
         self._failure: FleetError | None = ServerUnavailable("which shards there are has not been asked yet")
@@ -158,7 +162,7 @@ class Engine:
         if tags or len(known) == 1:
             return tags or known
         # with the pools first: nodes are let in once it is told
-        await copy_configuration(self.first.views, [] if shard is self.first else [shard.functions])
+        await copy_configuration(self.first.functions, [] if shard is self.first else [shard.functions])
         word, held = await shard.functions.shard_init(known, restore=True)
         return tuple(held.split()) if word == "other" else known
 
@@ -179,6 +183,15 @@ class Engine:
             except TimeoutError:
                 return self.parts
         return self.parts
+
+    @property
+    def has_quotas(self) -> bool:
+        """Whether any tenant is limited, as far as this replica knows."""
+        return bool(self.first.mirror.quotas.rows)
+
+    def quota(self, tenant: Tenant) -> Quota:
+        """What the tenant may have at most, as far as this replica knows."""
+        return self.first.mirror.quotas.of(tenant)
 
     def obstacle(self) -> str | None:
         """Why this replica should get no requests now, or None: it has seen every shard and can place in one."""

@@ -19,6 +19,7 @@ from scheduler.errors import FleetError
 from scheduler.placement.explain import explain
 from scheduler.store.copying import copy_configuration
 from scheduler.store.explaining import explain_by_redis
+from scheduler.store.tenants import TenantReads
 from scheduler.store.views import Serving
 
 _STATES = ("ready", "cordoned", "draining", "lost")
@@ -82,17 +83,19 @@ class Fleet:
     async def explain(self, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
         """Why the demand would be placed or not, by this replica's snapshots, and the age in ms of the oldest."""
         await self.refresh()
-        told = await asyncio.gather(*(_explained(shard, demand, exclude) for shard in self._shards))
+        full = await _full(self._shards, demand.tenant)
+        told = await asyncio.gather(*(_explained(shard, demand, exclude, full=full) for shard in self._shards))
         return merged([explanation for explanation, _ in told]), max(age_ms for _, age_ms in told)
 
     async def refresh(self) -> None:
-        """Bring the snapshots up to Redis, and the first shard's pools to all shards."""
+        """Bring the snapshots up to Redis, and the first shard's configuration to all shards."""
         with contextlib.suppress(FleetError):
             await asyncio.gather(*(shard.mirror.refresh() for shard in self._shards))
             first, *others = self._shards
             version = first.mirror.snapshot.config_version
-            if any(shard.mirror.config_source < version for shard in others):
-                await copy_configuration(first.views, [shard.functions for shard in others])
+            quotas = first.mirror.quotas.version
+            if any(s.mirror.config_source < version or s.mirror.tenants_source < quotas for s in others):
+                await copy_configuration(first.functions, [shard.functions for shard in others])
 
     async def cluster(self) -> dict[str, object]:
         """The fleet as Redis has it, beside what this replica's snapshots say; of several shards also each."""
@@ -120,14 +123,27 @@ def _own(shard: Shard, serving: Serving, after: str) -> Iterator[NodeId]:
     return (i for i in islice(snapshot.ids, start, None) if snapshot.node(snapshot.positions[i]).shape in seen)
 
 
-async def _explained(shard: Shard, demand: Demand, exclude: frozenset[NodeId]) -> tuple[Explanation, int]:
+async def _explained(
+    shard: Shard, demand: Demand, exclude: frozenset[NodeId], *, full: bool
+) -> tuple[Explanation, int]:
     """While nodes are still to be brought under a new configuration Redis explains: it knows where they go."""
     with contextlib.suppress(FleetError):
         if not await shard.views.settled():
             return await explain_by_redis(shard.functions, demand, exclude), 0
     snapshot, age_ms = shard.mirror.snapshot, shard.mirror.age_ms
     # every node of a large fleet is a while: claims go on meanwhile
-    return await asyncio.to_thread(explain, snapshot, demand, exclude), age_ms
+    return await asyncio.to_thread(explain, snapshot, demand, exclude, full=full), age_ms
+
+
+async def _full(shards: Shards, tenant: Tenant) -> bool:
+    """Whether the tenant has all that it may have; only Redis knows how much it has. Shards lend what is idle."""
+    quota = shards.first.mirror.quotas.of(tenant).concurrent_jobs
+    if quota is None:
+        return False
+    with contextlib.suppress(FleetError):
+        held = await asyncio.gather(*(TenantReads.beside(shard.functions).leases(tenant) for shard in shards))
+        return sum(held) >= quota
+    return False
 
 
 async def _part(shard: Shard) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 import time
 
 from scheduler.domain.node import Shape
+from scheduler.domain.tenants import Quotas, quota_of
 from scheduler.engine.growing import Growing
 from scheduler.placement.snapshot import Snapshot
 from scheduler.store.codec import Truths
@@ -33,6 +34,9 @@ class Mirror:
         # the shard in numbers; none of them is older than the snapshot by more than a second
         self.truths: Truths | None = None
         self._truths_at = float("-inf")
+        # the same for what tenants may have
+        self.quotas = Quotas()
+        self.tenants_source = 0
         self._shapes: dict[tuple[str, str], Shape] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -84,7 +88,9 @@ class Mirror:
         growing = Growing(self.snapshot, self._shapes)
         truths = None if started - self._truths_at >= TRUTHS_S else self.truths
         while True:
-            page = await self._functions.mirror_read(cursor, complete, config, truths=truths is None)
+            page = await self._functions.mirror_read(
+                cursor, complete, config, self.quotas.version, truths=truths is None
+            )
             truths = page.truths or truths
             floor = page.floor if floor is None else floor
             # a version may have gone back and on again unseen, where a failover or a restart forgot some
@@ -109,5 +115,9 @@ class Mirror:
         self.waiting, self.config_source = page.waiting, page.config_source
         if truths is not self.truths:
             self.truths, self._truths_at = truths, started
+        self.tenants_source = page.tenants_source
+        if page.tenants is not None:
+            rows = {name: quota_of(text) for name, text in page.tenants.items()}
+            self.quotas = Quotas(page.tenants_version, rows)
         self._refreshed_at = started
         self.filled = True

@@ -11,6 +11,7 @@ import msgspec
 from scheduler.domain.demand import Demand
 from scheduler.domain.ids import JobId, NodeId, PoolName, Token
 from scheduler.domain.job import JobRequest, JobState
+from scheduler.engine.lending import Lending
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.engine.spreading import HOLD_MS, new_hold
@@ -54,6 +55,7 @@ class Mover:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
+        self._lending = Lending(shards)
         self._name = f"r{secrets.token_hex(8)}"
         # jobs that waited in one shard and got a slot in another one through this replica
         self.moved = 0
@@ -94,7 +96,18 @@ class Mover:
                     if not all(done):
                         other.took(request.demand, 1 << 30)
             more = more or (not jobs and queue.count > MOVED_MAX)
+            if jobs:
+                await self._lend(shard, request, len(jobs))
         return more
+
+    async def _lend(self, shard: Shard, request: JobRequest, jobs: int) -> None:
+        """Where a quota keeps them waiting, parts of it that lie idle go to where their demand has room.
+
+        To be taken by this shard serves them; from another one with room they are moved to it in the next turn.
+        """
+        best = next((s for s in (shard, *self._shards.order(request)) if s.room(request.demand).slots > 0), None)
+        if best is not None:
+            await self._lending.lend(request.demand.tenant, "concurrent_jobs", best, jobs)
 
     async def _move(self, shard: Shard, other: Shard, job: JobId, wanted: JobRequest) -> bool:
         """Whether the job need not be tried elsewhere: it is in the other shard, or does not wait any more."""

@@ -18,7 +18,7 @@ from scheduler.settings import Settings
 from scheduler.store.client import Client, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
 from scheduler.store.inspecting import Inspected
-from scheduler.store.keys import events_key, shard_key
+from scheduler.store.keys import audit_key, events_key, shard_key
 from scheduler.store.library import Library
 from scheduler.store.moves import Moves
 from scheduler.store.views import Views
@@ -39,6 +39,7 @@ class Shard:
         self.views = Views(client, self.key)
         self.inspected = Inspected(client, self.key)
         self.events = EventReader(client, events_key(self.key))
+        self.audit = EventReader(client, audit_key(self.key))
         self.mirror = Mirror(self.functions, settings.refresh_ms)
         self._batcher = ClaimBatcher(self.functions, settings.deadline_ms)
         self.dispatcher = Dispatcher(

@@ -17,14 +17,15 @@ from scheduler.domain.ids import JobId
 from scheduler.domain.job import JobRequest
 from scheduler.domain.reason import Reason, RefusalClass
 from scheduler.engine.dispatch import RETRY_AFTER_MS, Placement, Refusal, ShardVerdict, Verdict
+from scheduler.engine.lending import Lending
 from scheduler.engine.shard import Shard
 from scheduler.engine.shards import Shards
 from scheduler.errors import FleetError, ServerUnavailable
-from scheduler.store.codec import Exists, Held, Moved
+from scheduler.store.codec import Crowded, Exists, Held, Moved
 
 HOLD_MS = 2_000
 _BETWEEN_SHARDS = (Held, Moved)
-_CLASSES = (RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
+_CLASSES = (RefusalClass.QUOTA, RefusalClass.OVERLOADED, RefusalClass.UNAVAILABLE, RefusalClass.IMPOSSIBLE)
 
 
 def new_hold() -> str:
@@ -47,6 +48,7 @@ class Spreader:
 
     def __init__(self, shards: Shards, deadline_ms: int) -> None:
         self._shards = shards
+        self._lending = Lending(shards)
         self._deadline_ms = deadline_ms
         self._settling: set[asyncio.Task[None]] = set()
         # jobs that were placed in another shard than their id leads to
@@ -67,7 +69,7 @@ class Spreader:
     async def _made_here(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is ours: each shard is asked under another one, which leaves nothing where it refuses."""
         refusals: list[Refusal] = []
-        wanting: Shard | None = None
+        wanting: list[Shard] = []
         order = self._shards.order(request)
         for shard in order:
             verdict = await shard.dispatcher.place(_now(_tagged(request, shard)), deadline)
@@ -76,11 +78,28 @@ class Spreader:
                 return _final(verdict)
             shard.took(request.demand, 1 << 30)
             refusals.append(verdict)
-            if wanting is None and verdict.refusal is not RefusalClass.IMPOSSIBLE:
-                wanting = shard
-        if request.wait_ms and wanting is not None:
-            return _final(await wanting.dispatcher.place(_tagged(request, wanting), deadline))
+            if verdict.refusal is not RefusalClass.IMPOSSIBLE:
+                wanting.append(shard)
+        full = [
+            shard for shard, refusal in zip(order, refusals, strict=True) if refusal.refusal is RefusalClass.QUOTA
+        ]
+        if full and await self._lending.lend(request.demand.tenant, "concurrent_jobs", full[0]):
+            verdict = await full[0].dispatcher.place(_now(_tagged(request, full[0])), deadline)
+            if not isinstance(verdict, Refusal):
+                return _final(verdict)
+        if request.wait_ms and wanting:
+            return await self._waiting(request, wanting, deadline)
         return self._refused(refusals, order)
+
+    async def _waiting(self, request: JobRequest, wanting: Sequence[Shard], deadline: float) -> Verdict:
+        """In the first of these shards that has a part left of the tenant's quota of waiting jobs."""
+        for shard in wanting:
+            verdict = _final(await shard.dispatcher.place(_tagged(request, shard), deadline))
+            if not (isinstance(verdict, Crowded) and verdict.limit == "waiting_jobs"):
+                return verdict
+        if await self._lending.lend(request.demand.tenant, "waiting_jobs", wanting[0]):
+            verdict = _final(await wanting[0].dispatcher.place(_tagged(request, wanting[0]), deadline))
+        return verdict
 
     async def _chosen(self, request: JobRequest, deadline: float) -> Verdict:
         """The id is the client's: the shard that it leads to is asked first, and knows where the job went."""
@@ -105,8 +124,19 @@ class Spreader:
             order = [home, *(shard for shard in order if shard is not home)]
             if asyncio.get_running_loop().time() >= deadline:
                 raise ServerUnavailable("the job moves between shards: no decision in time")
+        full = [
+            shard for shard, refusal in zip(order, refusals, strict=True) if refusal.refusal is RefusalClass.QUOTA
+        ]
+        if full and await self._lending.lend(request.demand.tenant, "concurrent_jobs", full[0]):
+            placed = await self._asked(request, home, full[0], deadline)
+            if placed is not None and not isinstance(placed, Refusal):
+                return placed
         if request.wait_ms and any(refusal.refusal is not RefusalClass.IMPOSSIBLE for refusal in refusals):
-            waiting = await home.dispatcher.place(msgspec.structs.replace(request, elsewhere=True), deadline)
+            waits = msgspec.structs.replace(request, elsewhere=True)
+            waiting = await home.dispatcher.place(waits, deadline)
+            crowded = isinstance(waiting, Crowded) and waiting.limit == "waiting_jobs"
+            if crowded and await self._lending.lend(request.demand.tenant, "waiting_jobs", home):
+                waiting = await home.dispatcher.place(waits, deadline)
             followed = await self._followed(request, home, waiting, deadline)
             if followed is None:
                 raise ServerUnavailable("the job moves between shards: no decision in time")

@@ -12,6 +12,7 @@ from scheduler.domain.apikey import ANYONE, Caller, Roles
 from scheduler.engine.keyring import Keyring
 from scheduler.errors import FleetError
 from scheduler.http.problems import Problem, header
+from scheduler.store.actor import acting
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -114,6 +115,16 @@ def admit(request: Request, roles: Roles, *, whole: bool) -> None:
         raise Problem(403, "Forbidden", f"this key is bound to the tenant {caller.tenant}", field="X-Fleet-Tenant")
 
 
+def _actor(request: Request) -> str:
+    """Who acts, for the audit; nobody where a tenant's program or a node minds its own jobs."""
+    caller = caller_of(request)
+    if caller.role not in {"operator", "admin"}:
+        return ""
+    if caller.key is not None:
+        return f"key:{caller.key}"
+    return f"http:{request.client.host if request.client else '-'}"
+
+
 def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool) -> Endpoint:
     """The endpoint for those who may; without roles for everybody."""
     if roles is None:
@@ -121,6 +132,7 @@ def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool) -> Endpoint
 
     async def admitted(request: Request) -> Response:
         admit(request, roles, whole=whole)
-        return await endpoint(request)
+        with acting(_actor(request)):
+            return await endpoint(request)
 
     return admitted

@@ -18,8 +18,9 @@ from scheduler.domain.answers import (
     StartAnswer,
 )
 from scheduler.domain.ids import Fence, JobId, Tenant, checked_job_id
-from scheduler.domain.job import JobState
+from scheduler.domain.job import JobRequest, JobState
 from scheduler.domain.reason import RefusalClass
+from scheduler.domain.tenants import Quota
 from scheduler.domain.views import JobView, NodeAddress
 from scheduler.engine.dispatch import Placement, Refusal, Verdict
 from scheduler.engine.engine import Engine
@@ -27,6 +28,7 @@ from scheduler.engine.locating import Located
 from scheduler.errors import Overrun
 from scheduler.http.access import caller_of, still_admitted
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
+from scheduler.http.limiting import over_quota, payload_checked, spend
 from scheduler.http.placing import place
 from scheduler.http.problems import Problem, problem_of
 from scheduler.http.wire import BatchBody, FinishBody, JobBody, StartBody, job_request
@@ -38,10 +40,14 @@ from scheduler.store.moves import Moves
 WAIT_MAX_MS = 60_000
 
 
-def _told(verdict: Verdict, traceparent: str) -> tuple[int, PlacementAnswer]:
+def _told(verdict: Verdict, quota: Quota, traceparent: str) -> tuple[int, PlacementAnswer]:
     """Status and body of a placement; a refusal of any kind is raised as its Problem."""
     trace = traceparent or UNSET
     if isinstance(verdict, Refusal):
+        if verdict.refusal is RefusalClass.QUOTA:
+            raise over_quota(
+                "concurrent_jobs", quota, reasons=verdict.reasons, snapshot_age_ms=verdict.snapshot_age_ms
+            )
         status = 422 if verdict.refusal is RefusalClass.IMPOSSIBLE else 503
         raise Problem(
             status,
@@ -59,6 +65,8 @@ def _told(verdict: Verdict, traceparent: str) -> tuple[int, PlacementAnswer]:
     if isinstance(verdict, Waiting):
         return 202, PlacementAnswer(PlacedJob(verdict.job, JobState.PENDING, None, "", 0, 0, 0, trace))
     if isinstance(verdict, Crowded):
+        if verdict.limit == "waiting_jobs":
+            raise over_quota("waiting_jobs", quota)
         raise Problem(503, "Crowded", _CROWDED[verdict.limit], limit=verdict.limit, retry_after_ms=1_000)
     found = verdict.placed.placement if isinstance(verdict, Placement) else verdict.placement
     job = PlacedJob(
@@ -79,7 +87,7 @@ def _told(verdict: Verdict, traceparent: str) -> tuple[int, PlacementAnswer]:
 
 
 _CROWDED = {
-    "demands": "128 different demands wait already: one more would not be served in time",
+    "demands": "128 different demands wait already, or of this tenant three for each that is free: one more must not",
     "jobs": "10,000 jobs wait already",
     "tenant": "1,000 jobs of this tenant wait already",
 }
@@ -91,11 +99,18 @@ _SENTENCES = {
 }
 
 
+async def _place(request: Request, wanted: JobRequest) -> tuple[int, PlacementAnswer]:
+    engine: Engine = request.app.state.engine
+    quota = engine.quota(wanted.demand.tenant)
+    verdict, traceparent = await place(request, payload_checked(wanted, quota))
+    return _told(verdict, quota, traceparent)
+
+
 async def post_job(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     body = decoded(await read_body(request), JobBody, packed=packed)
     wanted = job_request(body, tenant, packed=packed, traceparent=request.scope.get("traceparent", ""))
-    status, told = _told(*await place(request, wanted))
+    status, told = await _place(request, wanted)
     headers = {"location": f"/v1/jobs/{told.job.id}"} if status in {201, 202} else None
     return answer(request, told, status, headers)
 
@@ -104,12 +119,14 @@ async def post_batch(request: Request) -> Response:
     tenant, packed = tenant_of(request), is_packed(request)
     batch = decoded(await read_body(request), BatchBody, packed=packed)
     traceparent = request.scope.get("traceparent", "")
+    # the request itself is counted by now
+    await spend(request.app.state.engine, tenant, len(batch.jobs) - 1)
 
     async def one(raw: bytes) -> BatchOutcome:
         try:
             body = decoded(raw, JobBody, packed=packed)
             wanted = job_request(body, tenant, packed=packed, traceparent=traceparent)
-            status, told = _told(*await place(request, wanted))
+            status, told = await _place(request, wanted)
         except Exception as error:  # noqa: BLE001 - each job has an outcome of its own
             document = problem_of(error).document
             return BatchOutcome(document["status"], problem=document)

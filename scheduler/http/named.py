@@ -1,6 +1,5 @@
 """Gives each request an id, which its answer and every record under it have; logs each answer where asked to."""
 
-import itertools
 import logging
 import re
 import secrets
@@ -23,9 +22,6 @@ class Named:
     def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
         self._app = app
         self._logs = access_log
-        # drawing each at random would take as long as all the rest here
-        self._prefix = secrets.token_hex(6).encode()
-        self._numbers = itertools.count(1)
         if access_log:
             # it is its own switch, whatever else is logged
             log.setLevel(logging.INFO)
@@ -43,7 +39,8 @@ class Named:
                 scope["traceparent"] = traceparent_in(value.decode("latin-1"))
         # a bad one is not told of anywhere: it may be what somebody wants to see in a log
         if not name or _GIVEN.fullmatch(name) is None:
-            name = b"%b-%x" % (self._prefix, next(self._numbers))
+            # a number that rose would tell one tenant how much the others ask
+            name = secrets.token_hex(8).encode()
         scope["request_id"] = text = name.decode()
         bind(request_id=text)
         status = 500

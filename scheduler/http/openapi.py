@@ -24,10 +24,12 @@ _PROBLEM = {
         "detail": {"type": "string"},
         "code": {"type": "string"},
         "field": {"type": "string"},
-        "class": {"enum": ["impossible", "unavailable", "overloaded"]},
+        "class": {"enum": ["impossible", "unavailable", "overloaded", "quota"]},
         "reasons": {"type": "object", "additionalProperties": {"type": "integer"}},
         "snapshot_age_ms": {"type": "integer"},
         "request_id": {"type": "string"},
+        "quota": {"enum": ["concurrent_jobs", "waiting_jobs", "requests_per_s", "payload_bytes"]},
+        "limit": {"type": ["integer", "string"]},
     },
 }
 
@@ -60,6 +62,12 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     return [*in_path, *in_query, *([tenant] if asks_tenant else [])]
 
 
+def _statuses(operation: Operation) -> set[int]:
+    """What it says, and what every operation may answer; a tenant's requests may be limited wherever it has any."""
+    limited = {429} if operation.path.startswith("/v1/") else set()
+    return {*operation.statuses, *refusals(operation), *limited, 422, 503}
+
+
 @cache
 def document() -> dict[str, Any]:
     shapes = {shape for o in OPERATIONS for shape in (o.body, o.answer) if isinstance(shape, type)}
@@ -74,9 +82,7 @@ def document() -> dict[str, Any]:
             "operationId": operation.name,
             "summary": operation.summary,
             "parameters": _parameters(operation),
-            "responses": {
-                str(s): _response(s, good) for s in sorted({*operation.statuses, *refusals(operation), 422, 503})
-            },
+            "responses": {str(s): _response(s, good) for s in sorted(_statuses(operation))},
             **security(operation),
         }
         if operation.body is not None:

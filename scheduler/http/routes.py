@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from scheduler.domain import answers
 from scheduler.domain.apikey import Roles
-from scheduler.http import events, explain, jobs, mirror, nodes, pools, probes, wire
+from scheduler.http import audit, events, explain, jobs, mirror, nodes, pools, probes, tenants, wire
 from scheduler.http.access import Endpoint, guarded
 
 # What a key may do goes by its role; an admin may do everything, and says so in each row.
@@ -85,10 +85,20 @@ OPERATIONS = (
               answers.PoolAnswer, wire.PoolBody, (200, 400, 409, 413, 415), roles=ADMINISTERS),
     Operation("DELETE", "/v1/pools/{pool}", pools.delete_pool, "Take a pool out; its nodes stay",
               answers.OutcomeAnswer, None, (200, 404), roles=ADMINISTERS),
+    Operation("GET", "/v1/tenants", tenants.get_tenants, "Every tenant with its quotas, and what it has of them",
+              answers.TenantsAnswer, roles=OPERATES, whole=True),
+    Operation("GET", "/v1/tenants/{tenant}", tenants.get_tenant, "One tenant, also one without quotas of its own",
+              answers.TenantAnswer, None, (200, 404), roles=READS),
+    Operation("PUT", "/v1/tenants/{tenant}", tenants.put_tenant, "Limit a tenant, or * for all without quotas",
+              answers.TenantAnswer, wire.QuotaBody, (200, 400, 413, 415), roles=ADMINISTERS),
+    Operation("DELETE", "/v1/tenants/{tenant}", tenants.delete_tenant, "Take a tenant's own quotas away",
+              answers.OutcomeAnswer, None, (200, 404), roles=ADMINISTERS),
     Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
               "text/event-stream", query=("kind", "job", "node", "after"), roles=READS),
     Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json",
               roles=OPERATES, whole=True),
+    Operation("GET", "/v1/audit", audit.get_audit, "Who changed what, the newest first, a page at a time",
+              answers.AuditAnswer, None, (200,), ("before", "limit"), roles=OPERATES, whole=True),
     Operation("GET", "/v1/mirror", mirror.get_mirror, "What this replica believes of the nodes, a page at a time",
               answers.MirrorAnswer, None, (200,), ("after", "limit"), roles=OPERATES, whole=True),
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain", roles=None),

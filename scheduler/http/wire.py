@@ -144,6 +144,19 @@ class PoolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     d: Annotated[int, Meta(ge=1, le=16)] | UnsetType = UNSET
 
 
+class QuotaBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a tenant may have at most, for readers of the document; what is left out has no limit but the fleet's.
+
+    `concurrent_jobs` are slots that it occupies, `waiting_jobs` jobs that wait, `requests_per_s` requests to all
+    replicas together, of which a batch makes as many as it has jobs, and `payload_bytes` those of one job as JSON.
+    """
+
+    concurrent_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
+    waiting_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
+    requests_per_s: Annotated[int, Meta(ge=1, le=1_000_000)] | UnsetType = UNSET
+    payload_bytes: Annotated[int, Meta(ge=0, le=262_144)] | UnsetType = UNSET
+
+
 def reported(body: RegisterBody | HeartbeatBody, *names: str) -> dict[str, object]:
     """The optional fields that are given, as the functions take them."""
     fields: dict[str, object] = {}

@@ -12,10 +12,11 @@ from scheduler.placement.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """How many nodes each reason kept away; a node that looks free here counts nowhere."""
+    """How many nodes each reason kept away; a node that looks free here counts nowhere but in `free`."""
 
     refusal: RefusalClass
     reasons: dict[Reason, int]
+    free: int
 
 
 def breakdown(snapshot: Snapshot, eligible: Eligible, exclude: frozenset[NodeId]) -> Breakdown:
@@ -24,6 +25,7 @@ def breakdown(snapshot: Snapshot, eligible: Eligible, exclude: frozenset[NodeId]
     Costs a step for each eligible node. Nodes of other tenants' pools are nobody's business here.
     """
     reasons: Counter[Reason] = Counter()
+    free = 0
     for shape, positions in snapshot.members.items():
         if not eligible.wanted.sees(shape):
             continue
@@ -33,8 +35,10 @@ def breakdown(snapshot: Snapshot, eligible: Eligible, exclude: frozenset[NodeId]
     for tier in eligible.tiers:
         for position in tier.positions:
             obstacle = node_obstacle(snapshot.node(position), exclude)
-            if obstacle is not None:
+            if obstacle is None:
+                free += 1
+            else:
                 reasons[obstacle] += 1
             if obstacle in {None, Reason.FULL, Reason.OVERLOADED}:
                 refusal = RefusalClass.OVERLOADED
-    return Breakdown(refusal, dict(reasons))
+    return Breakdown(refusal, dict(reasons), free)

@@ -65,7 +65,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Crowded(msgspec.Struct, frozen=True, gc=False):
-    """It would have waited, but too many do: `limit` says of what there are too many (demands, jobs, tenant)."""
+    """It would have waited, but too many do; `limit` says what (demands, jobs, tenant, or the quota waiting_jobs)."""
 
     limit: str
     used: list[int]
@@ -232,6 +232,7 @@ class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     """One page of mirror_read. Each node: id, version, state, slots, used, over, quarantined[, structure list].
 
     `waiting` counts the queues; `config_source` is the version of the first shard's pools that these are a copy of.
+    `tenants` are None where the caller holds them; `tenants_source` is to them what config_source is to the pools.
     """
 
     epoch: str
@@ -245,14 +246,29 @@ class MirrorPage(msgspec.Struct, frozen=True, gc=False):
     history: str
     waiting: int
     config_source: int
+    tenants_version: int
+    tenants: dict[str, str] | None
+    tenants_source: int
     truths: Truths | None = None
 
 
-def read_mirror(raw: bytes, waiting: int, config_source: int, truths: bytes | None = None) -> MirrorPage:
+def read_mirror(
+    held: int,
+    raw: bytes,
+    waiting: int,
+    config_source: int,
+    tenants_version: int,
+    tenants: list[bytes],
+    tenants_source: int,
+    truths: bytes | None = None,
+) -> MirrorPage:
     epoch, floor, version, structure, config, now_ms, nodes, pools, history = msgpack.unpackb(raw)
     # an empty Lua table is packed as a list; a map never is
     named = None if pools is False else dict(zip(pools[::2], pools[1::2], strict=True))
+    texts = [text.decode() for text in tenants]
+    rows = None if tenants_version == held else dict(zip(texts[::2], texts[1::2], strict=True))
     return MirrorPage(
         epoch, int(floor), int(version), int(structure), int(config), int(now_ms), list(nodes), named, history,
-        waiting, config_source, msgspec.msgpack.decode(truths, type=Truths) if truths else None,
+        waiting, config_source, tenants_version, rows, tenants_source,
+        msgspec.msgpack.decode(truths, type=Truths) if truths else None,
     )  # fmt: skip

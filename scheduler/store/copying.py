@@ -1,16 +1,18 @@
-"""The configuration of pools is the first shard's; every other shard decides by a copy of it."""
+"""The configuration of pools and tenants is the first shard's; every other shard decides by a copy of it."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 import msgspec
 
 from scheduler.domain.configuration import configuration_text
 from scheduler.domain.ids import PoolName
+from scheduler.domain.tenants import Quotas
 from scheduler.domain.views import PoolView
 from scheduler.errors import BadInput, ServerUnavailable
-from scheduler.store.functions import Functions
+from scheduler.store.functions import Applied, Functions
+from scheduler.store.tenants import TenantReads, quotas_text
 from scheduler.store.views import Views
 
 
@@ -41,6 +43,13 @@ async def restore_configuration(first: Views, functions: Functions, other: Views
         await functions.pools_apply(version, configuration_text(configuration))
 
 
+async def restore_tenants(first: Functions, other: Functions, source: int) -> None:
+    """The same for the quotas of tenants."""
+    held = await TenantReads.beside(first).quotas()
+    if held.version < source:
+        await first.tenants_apply(held.version, quotas_text(await TenantReads.beside(other).quotas()))
+
+
 async def remove_pool(functions: Functions, shards: Sequence[Views], pool: PoolName) -> bool:
     """Take the pool out of the first shard's configuration, which is to be copied then; whether it was there.
 
@@ -54,22 +63,33 @@ async def remove_pool(functions: Functions, shards: Sequence[Views], pool: PoolN
     return False
 
 
-async def copy_configuration(first: Views, others: Sequence[Functions]) -> int:
-    """Bring the first shard's present configuration to the others; returns its version.
+async def copy_configuration(first: Functions, others: Sequence[Functions]) -> None:
+    """Bring the first shard's present configuration to the others.
 
     ServerUnavailable where one does not take it: the others have it then, and it may be done again.
     """
-    version, configuration = await first.configuration()
-    if version and others:
-        text = configuration_text(configuration)
-        done = await asyncio.gather(
-            *(functions.pools_apply(0, text, version) for functions in others), return_exceptions=True
-        )
-        for failure in done:
-            if isinstance(failure, ServerUnavailable):
-                raise ServerUnavailable(
-                    f"it is stored, but a shard that does not answer decides by the old pools till then: {failure}"
-                ) from failure
-            if isinstance(failure, BaseException):
-                raise failure
-    return version
+    if others:
+        # first who is limited, then who is served: a new shard serves nobody without a limit
+        await copy_tenants(first, others)
+        version, configuration = await Views(first.client, first.shard).configuration()
+        if version:
+            text = configuration_text(configuration)
+            await _by_all(functions.pools_apply(0, text, version) for functions in others)
+
+
+async def copy_tenants(first: Functions, others: Sequence[Functions]) -> None:
+    """The same for the quotas of tenants alone."""
+    quotas = await TenantReads.beside(first).quotas() if others else Quotas()
+    if quotas.version:
+        text = quotas_text(quotas)
+        await _by_all(functions.tenants_apply(0, text, quotas.version) for functions in others)
+
+
+async def _by_all(calls: Iterable[Awaitable[Applied]]) -> None:
+    for failure in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(failure, ServerUnavailable):
+            raise ServerUnavailable(
+                f"it is stored, but a shard that does not answer decides by the old ones till then: {failure}"
+            ) from failure
+        if isinstance(failure, BaseException):
+            raise failure

@@ -8,7 +8,7 @@ import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from scheduler.domain.apikey import ApiKey, KeyId
-from scheduler.domain.ids import Fence, JobId, NodeId, PoolName
+from scheduler.domain.ids import Fence, JobId, NodeId, PoolName, Tenant
 from scheduler.domain.job import JobRequest, Outcome
 from scheduler.errors import FleetError, LibraryMismatch, ServerUnavailable
 from scheduler.store.actor import by
@@ -58,7 +58,7 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Whether the configuration was replaced, and the version that there is now."""
+    """Whether the configuration of pools or tenants was replaced, and the version that there is now."""
 
     done: bool
     config_version: int
@@ -163,11 +163,32 @@ class Functions:
     ) -> Literal["stored", "exists", "changed", "unknown"]:
         """Store a new key, or with `seen`, the hash that it still has, one that is known."""
         text = msgspec.json.encode(value)
-        word = await self._word("apikey_put", key, text, *([] if seen is None else [seen]))
+        word = await self._word("apikey_put", key, text, *_acted("" if seen is None else seen))
         return cast("Literal['stored', 'exists', 'changed', 'unknown']", word)
 
     async def apikey_remove(self, key: KeyId) -> Literal["removed", "unknown"]:
-        return cast("Literal['removed', 'unknown']", await self._word("apikey_remove", key))
+        return cast("Literal['removed', 'unknown']", await self._word("apikey_remove", key, *_acted()))
+
+    async def tenant_put(self, tenant: Tenant, text: str) -> int:
+        """Store a tenant's quotas, given as JSON; answers the tenants_version that holds them."""
+        return int((await self._call("tenant_put", tenant, text, *_acted()))[1])
+
+    async def tenant_remove(self, tenant: Tenant) -> Literal["removed", "unknown"]:
+        return cast("Literal['removed', 'unknown']", await self._word("tenant_remove", tenant, *_acted()))
+
+    async def tenants_apply(self, seen: int, text: str, source: int | None = None) -> Applied:
+        """Replace the quotas of all tenants, given as JSON, as pools_apply does the pools."""
+        copied = [] if source is None else [source]
+        word, version = (await self._call("tenants_apply", seen, text, *copied))[:2]
+        return Applied(word == b"applied", int(version))
+
+    async def tenant_lend(
+        self, tenant: Tenant, quota: str, direction: Literal["give", "take"], count: int, *version: int
+    ) -> tuple[str, int, int]:
+        """The word, and where it is "given" how much and by which version of the quotas; take needs that version."""
+        answer = await self._call("tenant_lend", tenant, quota, direction, count, *version)
+        word: str = answer[0].decode()
+        return (word, int(answer[1]), int(answer[2])) if word == "given" else (word, 0, 0)
 
     async def explain(self, demand: str, cursor: str = "0") -> ExplainedPage:
         """One page of why a demand, given as JSON, is placed or not; see lua/explain.lua."""
@@ -209,10 +230,16 @@ class Functions:
         return Reaped(int(nodes), int(leases), int(jobs))
 
     async def mirror_read(
-        self, cursor: int, complete: int, config_version: int | None, *, truths: bool = False
+        self,
+        cursor: int,
+        complete: int,
+        config_version: int | None,
+        tenants_version: int = 0,
+        *,
+        truths: bool = False,
     ) -> MirrorPage:
         """What changed after version cursor, at most 100 nodes; see lua/mirror_read.lua for the two versions."""
         config = "" if config_version is None else str(config_version)
-        extra = [MIRROR_PAGE, 1] if truths else []
+        extra = [MIRROR_PAGE, int(truths), tenants_version]
         answer = await self._call("mirror_read", cursor, complete, config, *extra)
-        return read_mirror(*answer[1:5])
+        return read_mirror(tenants_version, *answer[1:8])

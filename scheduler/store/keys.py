@@ -70,3 +70,16 @@ def queue_key(shard: str, queue: str) -> str:
 
 def apikeys_key(shard: str) -> str:
     return f"{shard}:apikeys"
+
+
+def tenants_key(shard: str) -> str:
+    return f"{shard}:tenants"
+
+
+def tenant_leases_key(shard: str, tenant: str) -> str:
+    return f"{shard}:tenant:{tenant}:leases"
+
+
+def rate_key(shard: str) -> str:
+    """What the keys of requests by tenant begin with."""
+    return f"{shard}:rate"

@@ -18,6 +18,7 @@ _SHARED = (
     "shard",
     "pools",
     "configuring",
+    "tenants",
     "languages",
     "nodes",
     "quarantine",

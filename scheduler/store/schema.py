@@ -13,7 +13,7 @@ from scheduler.store.client import Client, heeding_cancel
 Kind = Literal["hash", "zset", "set", "stream", "string"]
 
 # Tokens, and ids of jobs and sessions, may have colons of their own.
-_WITH_COLONS = ("P:cap:", "P:job:", "P:session:", "P:hold:")
+_WITH_COLONS = ("P:cap:", "P:job:", "P:session:", "P:hold:", "P:rate:")
 # What one look may list, so that it ends on a large fleet, too.
 PAGE, PAGES_MAX = 1_000, 200
 _LOOKS: dict[Kind, str] = {
@@ -55,10 +55,10 @@ KEYS = (
         "hash",
         "`abi`, `revision`, `shards`, `epoch`; `tags` of all shards where it was divided, `config_source` "
         "where it has a copy of the first shard's pools, `frozen`; `version`, `structure_version`, "
-        "`config_version`; `floor`; `clock`, `clock_seen_at_ms`, `reaped_ms`; where configured `cpu_max`, "
-        "`gpu_max`, `mem_max`, `language_pools`, `weights`; `paused_ms` while reaping pauses; once there was "
-        "something to reap `reaped_nodes`, `reaped_leases`, `reaped_jobs`; "
-        "`apikeys_version` in the first shard, since there was a key",
+        "`config_version`; where there are quotas `tenants_version` and in copies `tenants_source`; `floor`; "
+        "`clock`, `clock_seen_at_ms`, `reaped_ms`; where configured `cpu_max`, `gpu_max`, `mem_max`, "
+        "`language_pools`, `weights`; `paused_ms` while reaping pauses; once there was something to reap "
+        "`reaped_nodes`, `reaped_leases`, `reaped_jobs`; `apikeys_version` in the first shard, since there was a key",
     ),
     KeyRow("P:node:<id>", "hash", "what the node reports, and its `state`, `incarnation`, `pools`, `structure`"),
     KeyRow("P:node:<id>:leases", "zset", "job → deadline; its size is the number of used slots"),
@@ -110,6 +110,19 @@ KEYS = (
     ),
     KeyRow("P:mover", "string", "the replica that looks for slots elsewhere for what waits here, for 300 ms"),
     KeyRow("P:leases", "zset", "every lease that reaping may end, by deadline"),
+    KeyRow("P:tenants", "hash", "tenant, or `*` for all others → its quotas in JSON"),
+    KeyRow(
+        "P:lent", "hash", "`<quota> <tenant>` → what this shard took of the parts of others, or below 0 gave them"
+    ),
+    KeyRow(
+        "P:tenant:<tenant>:leases",
+        "zset",
+        "job, or held token → its fence; `<job> <fence>` is an attempt that is over but that its node has not "
+        "confirmed. Its size is the number of slots that the tenant occupies",
+    ),
+    KeyRow(
+        "P:rate:<tenant>", "string", "requests of this second; with `:before` of the one before; first shard only"
+    ),
     KeyRow("P:session:<tenant>:<id>", "string", "the session's node, with a time to live"),
     KeyRow("P:apikeys", "hash", "API key → its JSON, with a hash and no secret; in the first shard only"),
     KeyRow("P:apikeys_ending", "zset", "API key that ends by itself → when"),

@@ -55,8 +55,13 @@ API: dict[tuple[str, str], Row] = {
     ("GET", "/v1/pools/{pool}"): Row(_READS),
     ("PUT", "/v1/pools/{pool}"): Row("admin", {"selector": {"labels": {"of": "acme"}}, "tenants": ["acme"]}),
     ("DELETE", "/v1/pools/{pool}"): Row("admin"),
+    ("GET", "/v1/tenants"): Row(_OPERATES, whole=True),
+    ("GET", "/v1/tenants/{tenant}"): Row(_READS),
+    ("PUT", "/v1/tenants/{tenant}"): Row("admin", {"waiting_jobs": 100}),
+    ("DELETE", "/v1/tenants/{tenant}"): Row("admin"),
     ("GET", "/v1/events"): Row(_READS),
     ("GET", "/v1/cluster"): Row(_OPERATES, whole=True),
+    ("GET", "/v1/audit"): Row(_OPERATES, whole=True),
     ("GET", "/v1/mirror"): Row(_OPERATES, whole=True),
     ("GET", "/healthz"): Row(EVERYBODY),
     ("GET", "/readyz"): Row(EVERYBODY),
@@ -108,18 +113,21 @@ async def subject(fleet: Fleet, tenant: str, node: str | None = None) -> Subject
     told = (await fleet.register(named, fleet.admin, of=named.partition("-")[0])).json()
     await fleet.seen()
     headers = bearer(fleet.admin, x_fleet_tenant=tenant)
+    assert (await fleet.http.put(f"/v1/tenants/{tenant}", json={"waiting_jobs": 100}, headers=headers)).is_success
     body = {"requires": [f"only:{named}"], "deliver": "direct"}
     placed = await fleet.http.post("/v1/jobs", json=body, headers=headers)
     assert placed.status_code == 201, placed.text
     job = placed.json()["job"]
-    return Subject({"job": job["id"], "node": named, "pool": tenant}, job["fence"], told["incarnation"])
+    return Subject(
+        {"job": job["id"], "node": named, "pool": tenant, "tenant": tenant}, job["fence"], told["incarnation"]
+    )
 
 
 def missing_like(found: Subject) -> Subject:
     """Names that nothing has, as long as those of what is there."""
     job = found.names["job"]
     names = {"job": f"{job[:-6]}{'000000' if job[-6:] != '000000' else '111111'}",
-             "node": "nobody-1", "pool": "nobody"}  # fmt: skip
+             "node": "nobody-1", "pool": "nobody", "tenant": "nobody"}  # fmt: skip
     assert all(len(names[name]) == len(found.names[name]) for name in names)
     return Subject(names, found.fence, found.incarnation)
 
@@ -232,7 +240,9 @@ def without(answer: httpx.Response, about: Subject) -> tuple[str, dict[str, str]
     text = answer.text
     for name in about.names.values():
         text = text.replace(name, "-")
-    headers = {name: value for name, value in answer.headers.items() if name != "date"}
+    if request := answer.headers.get("x-request-id"):
+        text = text.replace(request, "-")
+    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
     return text, headers
 
 

@@ -53,6 +53,10 @@ FUNCTIONS = {
     "shard_find": "scheduler node inspector",
     "shard_freeze": "scheduler",
     "shard_init": "scheduler",
+    "tenant_lend": "scheduler",
+    "tenant_put": "scheduler",
+    "tenant_remove": "scheduler",
+    "tenants_apply": "scheduler",
 }
 
 

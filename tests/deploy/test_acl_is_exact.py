@@ -25,6 +25,11 @@ BESIDE = {
         f"SINTERCARD 2 {P}:free {P}:pool:a", f"ZCOUNT {P}:settled -inf 1", f"HGETALL {P}", f"ZCARD {P}:leases",
         f"XRANGE {P}:events - +", f"XREVRANGE {P}:events + -", f"XREAD BLOCK 1000 STREAMS {P}:events 0",
         f"XRANGE {P}:audit - +", f"XREVRANGE {P}:audit + -", f"XREAD BLOCK 1000 STREAMS {P}:audit 0",
+        f"HGETALL {P}:tenants", f"ZCARD {P}:tenant:a:leases", f"HKEYS {P}:waiting",
+        # the counts of requests, and what their script runs
+        "SCRIPT LOAD x", f"EVALSHA x 2 {P}:rate:a:before {P}:rate:a 5 1 1", f"PTTL {P}:rate:a", f"GET {P}:rate:a",
+        f"RENAME {P}:rate:a {P}:rate:a:before", f"SET {P}:rate:a 0 PX 5", f"EXISTS {P}:rate:a",
+        f"INCRBY {P}:rate:a 1",
     ],
     "inspector": [
         "PING", f"TYPE {P}:nodes", f"EXISTS {P}:nodes", f"TTL {P}:session:a:b", f"PTTL {P}:session:a:b",

@@ -30,7 +30,10 @@ def test_the_page_and_the_command_have_the_same_map() -> None:
         (":nodes", "P:nodes"),
         (":nodes2", None),
         (":node:n1:other", None),
-        (":tenant:acme:leases", None),
+        (":tenant:acme:leases", "P:tenant:<tenant>:leases"),
+        (":tenant:acme:other", None),
+        (":tenants", "P:tenants"),
+        (":rate:acme:before", "P:rate:<tenant>"),
     ],
 )
 def test_a_key_is_of_one_row(rest: str, pattern: str | None) -> None:

@@ -38,6 +38,21 @@ def nothing(_: Shard) -> tuple[str | int, ...]:
     return ()
 
 
+KEY = json.dumps({"hash": "a" * 64, "tenant": "acme", "role": "submit", "created_at_ms": 1})
+
+
+def apikey(shard: Shard) -> tuple[str | int, ...]:
+    shard.call("apikey_put", "abcdefgh", KEY)
+    return ("abcdefgh",)
+
+
+def tenant(shard: Shard) -> tuple[str | int, ...]:
+    shard.call("tenant_put", "acme", "{}")
+    return ("acme",)
+
+
+# An event for everybody would tell of keys.
+SILENT = {"apikey_put", "apikey_remove"}
 ACTS: list[tuple[str, Seed, tuple[str, ...], dict[str, str]]] = [
     ("node_mark", node, ("cordon", ""), {"kind": "node_cordoned", "node": "n1"}),
     ("node_mark", node, ("drain", "5000"), {"kind": "node_draining", "node": "n1"}),
@@ -45,6 +60,15 @@ ACTS: list[tuple[str, Seed, tuple[str, ...], dict[str, str]]] = [
     ("pool_put", nothing, ("gold", POOL), {"kind": "pool_stored", "pool": "gold"}),
     ("pool_remove", pool, (), {"kind": "pool_removed", "pool": "gold"}),
     ("pools_apply", nothing, ("0", json.dumps({"pools": {}}), ""), {"kind": "pools_applied", "pools": "0"}),
+    ("tenant_put", nothing, ("acme", '{"waiting_jobs": 3}'), {"kind": "tenant_stored", "tenant": "acme"}),
+    ("tenant_remove", tenant, (), {"kind": "tenant_removed", "tenant": "acme"}),
+    (
+        "apikey_put",
+        nothing,
+        ("abcdefgh", KEY, ""),
+        {"kind": "apikey_stored", "apikey": "abcdefgh", "tenant": "acme", "role": "submit"},
+    ),
+    ("apikey_remove", apikey, (), {"kind": "apikey_removed", "apikey": "abcdefgh"}),
     ("job_cancel", job, (), {"kind": "job_cancelled", "job": "j1", "tenant": "acme"}),
 ]
 each = pytest.mark.parametrize(("name", "seed", "rest", "told"), ACTS, ids=[f"{a[0]}-{a[3]['kind']}" for a in ACTS])
@@ -59,7 +83,8 @@ def test_who_acts_is_told_beside_what_happened(
     shard.call(name, *given, *rest, BY)
     _, new = changes(before, dump(shard.client))
     assert new["audit"] == [{"kind": told["kind"], "by": BY} | told]
-    assert new["events"][-1].items() >= told.items()
+    if name not in SILENT:
+        assert new["events"][-1].items() >= told.items()
 
 
 @each
@@ -68,7 +93,7 @@ def test_without_a_name_nothing_is_told(
 ) -> None:
     shard.call(name, *seed(shard), *rest)
     state = dump(shard.client)
-    assert state["events"][-1]["kind"] == told["kind"]
+    assert name in SILENT or state["events"][-1]["kind"] == told["kind"]
     assert "audit" not in state
 
 

@@ -23,6 +23,17 @@ ODD_ID = ["", " ", "a b", "é", "-a", ".a", "a/b", "a{0}", "a\n", "a\0b", b"\xff
 ODD_WHOLE = ["", " 1", "-1", "+1", "1.0", "1e3", "0x1", "nan", "inf", "-inf", "NaN", BIG, "1\0", b"\xff", MIB]
 ODD_PERCENT = ["", "-1", "100.1", "nan", "inf", "1e1", "1,5", ".5", BIG, b"\xff", MIB]
 
+ODD_QUOTAS = [
+    *((f'{{"{name}":{value}}}', name) for name, values in (
+        ("concurrent_jobs", ("-1", "1.5", "1000001", "1e300", '"1"', "true", "false", "null", "[]", "{}", "NaN")),
+        ("waiting_jobs", ("-1", "1000001", "0.1")),
+        ("requests_per_s", ("0", "-1", "1000001")),
+        ("payload_bytes", ("-1", "262145")),
+        ("slots", ("1",)),
+    ) for value in values),
+    ("[1]", "json"),
+]  # fmt: skip
+
 REGISTER: Args = ["n9", "endpoint", "http://n9", "slots", "2", "capabilities", "asr"]
 BEAT: Args = ["n1", "1"]
 KEY = {"hash": "a" * 64, "tenant": "acme", "role": "submit", "created_at_ms": 1}
@@ -36,10 +47,14 @@ VALID: dict[str, Args] = {
     "job_finish": ["j1", "1", "succeeded", "r"],
     "job_cancel": ["j1"],
     "reap": ["1"],
-    "mirror_read": ["5", "5", "", "1", "1"],
+    "mirror_read": ["5", "5", "", "1", "1", "0"],
     "pool_put": ["gold", '{"selector":{"all":true}}'],
     "pool_remove": ["gold"],
     "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1"],
+    "tenant_lend": ["acme", "waiting_jobs", "take", "1", "0"],
+    "tenant_put": ["acme", '{"concurrent_jobs":1}'],
+    "tenant_remove": ["acme"],
+    "tenants_apply": ["0", '{"acme":{"waiting_jobs":2}}', "1"],
     "job_move": ["j1", "1", "h1", "acme", "d"],
     "job_return": ["j1", "h1"],
     "job_settle": ["j1", "h1", "1"],
@@ -55,6 +70,7 @@ VALID: dict[str, Args] = {
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
          "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
+         "tenant_lend": 4, "tenant_put": 2, "tenant_remove": 1, "tenants_apply": 2,
          "explain": 1, "job_move": 3, "job_return": 2, "job_settle": 3, "moves_due": 1, "queues_read": 1,
          "hold_drop": 1, "shard_find": 1, "shard_init": 1, "shard_freeze": 1, "apikey_put": 2,
          "apikey_remove": 1}  # fmt: skip
@@ -131,6 +147,24 @@ def cases() -> Iterator[tuple[str, Args, str]]:
         yield from replaced(name, 0, [*ODD_ID[:-2], "a:b:c", "x" * 130, MIB], "job")
     for name in ("node_heartbeat", "node_remove"):
         yield from replaced(name, 1, ["0", *ODD_WHOLE], "incarnation")
+    for name in ("tenant_put", "tenant_remove"):
+        yield from replaced(name, 0, [*(odd for odd in ODD_ID if odd != "*"), "**"], "tenant")
+    yield from replaced("tenant_put", 1, ["", "{", "7", "null", '"x"', "{} {}", " " * 1025, MIB], "json")
+    yield from replaced("tenant_lend", 0, ODD_ID, "tenant")
+    yield from replaced("tenant_lend", 1, ["", "slots", "payload_bytes", MIB], "quota")
+    yield from replaced("tenant_lend", 2, ["", "lend", MIB], "direction")
+    yield from replaced("tenant_lend", 3, ["0", "1000001", *ODD_WHOLE], "count")
+    yield from replaced("tenant_lend", 4, ODD_WHOLE, "version")
+    yield "tenant_lend", ["acme", "waiting_jobs", "take", "1"], "version"
+    yield "tenant_lend", ["acme", "waiting_jobs", "give", "1", "0"], "version"
+    for quota, odd in ODD_QUOTAS:
+        yield "tenant_put", ["acme", quota], odd
+        yield "tenants_apply", ["0", f'{{"acme":{quota}}}', "1"], f"acme.{odd}" if odd != "json" else "acme"
+    yield from replaced("tenants_apply", 0, ODD_WHOLE, "seen")
+    yield from replaced("tenants_apply", 1, ["", "{", "7", "null", " " * 262_145, MIB], "json")
+    yield from replaced("tenants_apply", 1, ['{"a b":{}}', "[{}]", '{"":{}}', '{"**":{}}'], "tenant")
+    yield from replaced("tenants_apply", 2, ["0", *ODD_WHOLE], "source")
+    yield from replaced("mirror_read", 4, ["x" * 17, MIB], "tenants")
     for name in ("job_start", "job_finish"):
         yield from replaced(name, 1, ["0", *ODD_WHOLE], "fence")
     yield from replaced("job_finish", 2, ["", "running", "SUCCEEDED", MIB], "outcome")

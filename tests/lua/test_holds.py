@@ -44,7 +44,8 @@ def test_a_hold_takes_a_slot_and_nothing_else(shard: Shard) -> None:
     assert (gone, new) == (
         {},
         {
-            "hold:h1": f"n1 {incarnation} default 0",
+            "hold:h1": f"n1 {incarnation} default 0 acme",
+            "tenant:acme:leases": {"h1": new["tenant:acme:leases"]["h1"]},
             "leases": {"h1": deadline},
             "node:n1:leases": {"h1": deadline},
         },
@@ -77,12 +78,13 @@ def test_a_commit_gives_the_job_the_slot_and_delivers_it(held: Shard) -> None:
     deadline = new["leases"]["j1"]
     assert new == {
         **OVER,
+        "tenant:acme:leases": {"j1": float(fence)},
         "leases": {"j1": deadline},
         "node:n1:leases": {"j1": deadline},
         "node:n1:inbox": [{"kind": "job", "job": "j1", "fence": fence}],
         "session:acme:s": "n1",
     }
-    assert gone.keys() == {"hold:h1", "leases", "node:n1:leases"}
+    assert gone.keys() == {"hold:h1", "leases", "node:n1:leases", "tenant:acme:leases"}
     assert used(held) == (1, True)
     assert 0 < int(held.client.pttl(f"{P}:hold:h1")) <= 60_000
 
@@ -152,7 +154,7 @@ def test_a_drop_gives_the_slot_back_once(held: Shard) -> None:
     assert held.call("hold_drop", "h1") == [b"dropped"]
     gone, new = changes(before, dump(held.client))
     assert new == OVER
-    assert gone.keys() == {"hold:h1", "leases", "node:n1:leases"}
+    assert gone.keys() == {"hold:h1", "leases", "node:n1:leases", "tenant:acme:leases"}
     after = dump(held.client)
     assert held.call("hold_drop", "h1") == [b"unknown"]
     assert held.call("hold_drop", "h9") == [b"unknown"]

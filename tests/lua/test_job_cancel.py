@@ -43,10 +43,11 @@ def test_a_running_job_ends_but_its_slot_stays_taken_and_the_node_is_told(shard:
     entry = new.pop("node:n1:ending")["j1"]
     assert entry.split()[0] == fence
     assert new == {
+        "tenant:acme:leases": {f"j1 {fence}": float(fence)},
         "job:j1": {**CANCELLED, f"ending:{fence}": "n1", "lingering": "1"},
         "node:n1:inbox": [{"kind": "cancel", "job": "j1", "fence": fence}],
     }
-    assert gone.keys() == {"job:j1", "leases", "node:n1:inbox", "events"}
+    assert gone.keys() == {"job:j1", "leases", "node:n1:inbox", "events", "tenant:acme:leases"}
     assert shard.client.pttl(f"{P}:job:j1") == -1, "the hour begins with the confirmation"
 
 

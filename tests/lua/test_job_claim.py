@@ -28,6 +28,7 @@ def test_a_claim_writes_lease_job_delivery_and_nothing_else(shard: Shard) -> Non
     assert int(shard.meta("clock")) + 500 <= deadline < int(shard.meta("clock")) + 1500
     assert gone == {}
     assert new == {
+        "tenant:acme:leases": {"acme:j1": float(fence)},
         "leases": {"acme:j1": deadline},
         "node:n1:leases": {"acme:j1": deadline},
         "node:n1:inbox": [{"kind": "job", "job": "acme:j1", "fence": fence}],
@@ -47,7 +48,8 @@ def test_the_last_slot_takes_the_node_out_of_free_and_tells_the_mirrors(shard: S
     shard.place(deliver="direct")
     gone, new = changes(before, dump(shard.client))
     assert gone["free"] == {"n1"}
-    assert new.keys() == {P, "changed", "leases", "node:n1:leases", "job:j1"}, "a direct job is not delivered"
+    leases = {"leases", "node:n1:leases", "tenant:acme:leases"}
+    assert new.keys() == {P, "changed", *leases, "job:j1"}, "a direct job is not delivered"
     assert new["changed"] == {"n1": float(shard.meta("version"))}
 
 

@@ -46,7 +46,7 @@ def test_finish_from_running_leaves_a_node_that_was_free_as_it_was(shard: Shard)
     assert shard.call("job_finish", "j1", fence, "succeeded") == [b"finished"]
     gone, new = changes(before, dump(shard.client))
     assert new.keys() == {"job:j1", "events"}
-    assert gone.keys() == {"job:j1", "events", "leases", "node:n1:leases"}
+    assert gone.keys() == {"job:j1", "events", "leases", "node:n1:leases", "tenant:acme:leases"}
 
 
 def test_a_freed_slot_does_not_open_a_cordoned_or_overloaded_node(shard: Shard) -> None:

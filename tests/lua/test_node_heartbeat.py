@@ -212,7 +212,7 @@ def test_the_short_way_of_a_heartbeat_leaves_what_the_long_way_does(
         state = dump(shard.client)
         state["node:n1"].pop("odd", None)
         # numbers that rise with time: compared by who has them
-        for key in ("nodes", "leases", "node:n1:leases"):
+        for key in ("nodes", "leases", "node:n1:leases", "tenant:acme:leases"):
             state[key] = sorted(state.get(key, ()))
         for key in [P, "node:n1", "events", *(f"job:j{i}" for i in range(leases))]:
             state[key] = str(state.get(key)).replace(incarnation, "I")

@@ -48,7 +48,7 @@ def test_a_lapsed_node_is_lost_and_its_jobs_end_but_it_stays_indexed(shard: Shar
         "job:j3": {},
     }
     assert gone.keys() | {"lost"} == new.keys() | {
-        "free", "leases", "node:n1:leases", "node:n1:inbox", "node:n1:ending",
+        "free", "leases", "node:n1:leases", "node:n1:inbox", "node:n1:ending", "tenant:acme:leases",
     }  # fmt: skip
     for job in ("j1", "j2", "j3"):
         assert 0 < int(shard.client.pttl(f"{P}:job:{job}")) <= 3_600_000

@@ -114,7 +114,7 @@ def test_a_shard_that_was_told_of_no_others_has_pools_of_its_own(shard: Shard) -
 
 def mirror(shard: Shard, key: str) -> tuple[dict[str, Any], int]:
     """Its pools, and of which version they are a copy."""
-    word, packed, _, source = shard.call("mirror_read", 0, 0, "", key=key)
+    word, packed, _, source, *_ = shard.call("mirror_read", 0, 0, "", key=key)
     assert word == b"mirror"
     pools = msgpack.unpackb(packed)[7]
     return {name: json.loads(text) for name, text in zip(pools[::2], pools[1::2], strict=True)}, source
@@ -152,7 +152,7 @@ def busy(shard: Shard) -> Shard:
 def test_a_frozen_shard_answers_moving_and_changes_nothing(busy: Shard) -> None:
     arguments: dict[str, list[Any]] = {**VALID, "shard_init": ["0 1"]}
     arguments["node_heartbeat"] = ["n1", busy.field("node:n1", "incarnation"), "cpu", "7"]
-    arguments["pools_apply"] = ["0", '{"pools":{}}']
+    arguments["pools_apply"], arguments["tenants_apply"] = ["0", '{"pools":{}}'], ["0", "{}"]
     claims = [busy.packed("j9", "n1"), busy.packed("j9", hold="h1"), busy.packed("h9", hold="h9", hold_ms=5)]
     listed = {path.stem for path in source_folder().glob("*.lua")} - {"prelude"}
     assert listed == arguments.keys() | {"job_claim"}

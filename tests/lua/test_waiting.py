@@ -204,13 +204,31 @@ def test_no_more_than_128_demands_and_1000_jobs_of_a_tenant_wait(shard: Shard) -
     tokens = " ".join(f"t{number}" for number in range(130))
     full(shard, capabilities=f"asr:zh {tokens}")
     for number in range(128):
-        assert shard.claim(f"d{number}", requires=f"t{number}", wait_ms=60_000)[0] == b"waiting"
+        tenant = f"o{number}" if number else "acme"
+        assert shard.claim(f"d{number}", requires=f"t{number}", tenant=tenant, wait_ms=60_000)[0] == b"waiting"
     before = dump(shard.client)
     assert shard.claim("more", requires="t128", wait_ms=5_000)[:2] == [b"crowded", b"demands"]
     assert dump(shard.client) == before
-    for number in range(1_000 - 128):
+    for number in range(999):
         assert shard.claim(f"j{number}", requires="t0", wait_ms=60_000)[0] == b"waiting"
     assert shard.claim("more", requires="t0", wait_ms=5_000)[:2] == [b"crowded", b"tenant"]
+
+
+def test_one_tenant_leaves_demands_for_the_others(shard: Shard) -> None:
+    tokens = " ".join(f"t{number}" for number in range(128))
+    full(shard, capabilities=f"asr:zh {tokens}")
+
+    def waiting(tenant: str) -> int:
+        """How many demands the tenant can have now."""
+        for number in range(128):
+            answer = shard.claim(f"{tenant}{number}", requires=f"t{number}", tenant=tenant, wait_ms=60_000)
+            if answer[0] != b"waiting":
+                assert answer[:2] == [b"crowded", b"demands"]
+                return number
+        return 128
+
+    assert [waiting(tenant) for tenant in ("a", "b", "c", "d", "e")] == [96, 24, 6, 2, 0]
+    assert shard.claim("more", requires="t0", tenant="a", wait_ms=60_000)[0] == b"waiting", "no new demand"
 
 
 def test_reaping_serves_what_a_single_call_had_to_leave(shard: Shard) -> None:
@@ -321,7 +339,8 @@ def test_demands_of_new_jobs_leave_room_for_jobs_that_wait_again(shard: Shard) -
     tokens = " ".join(f"t{number}" for number in range(128))
     (fence,) = full(shard, capabilities=f"asr:zh {tokens}")
     for number in range(128):
-        assert shard.claim(f"d{number}", requires=f"t{number}", wait_ms=60_000)[0] == b"waiting"
+        tenant = f"o{number}"
+        assert shard.claim(f"d{number}", requires=f"t{number}", tenant=tenant, wait_ms=60_000)[0] == b"waiting"
     shard.call("node_mark", "n1", "drain")
     shard.call("job_finish", "held0", fence, "released")
     assert state(shard, "held0") == ("pending", "")

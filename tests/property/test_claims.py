@@ -1,6 +1,7 @@
 """Whatever happens in whatever order, these hold: the safety properties of claims, leases and the free set."""
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -63,9 +64,10 @@ class Fleet:
         self.incarnations: dict[str, str] = {}
         self.fences: dict[str, str] = {}
         self.keys: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}
 
     def step(self, name: str, *args: Any) -> None:
-        before = self.keys = dump(self.client)
+        before = self.before = self.keys = dump(self.client)
         getattr(self, name)(*args)
         self.keys = dump(self.client)
         # a job may have been placed again under a new fence
@@ -162,14 +164,16 @@ class Fleet:
         """Exactly one while it is claimed or running, of its node's set or of those set apart with its node."""
         held: list[str] = []
         for key, value in self.keys.items():
-            if (key.endswith(":leases") or key.startswith("orphan:")) and not key.endswith(":ending"):
+            of_node = key.startswith("node:") and key.endswith(":leases")
+            if of_node or (key.startswith("orphan:") and not key.endswith(":ending")):
                 # a slot may outlive its attempt, until its node confirms; the job may have another attempt by then
                 over = self.keys.get(f"{key.removesuffix(':leases')}:ending", {})
-                held += [job for job in value if job not in over and self._owns(key, job)]
+                jobs = [job for job in value if job in self.fences]
+                held += [job for job in jobs if job not in over and self._owns(key, job)]
         assert len(held) == len(set(held))
         live = {job for job in self.fences if self.keys.get(f"job:{job}", {}).get("state") in {"claimed", "running"}}
         assert live <= set(held)
-        assert set(self.keys.get("leases", ())) == live
+        assert set(self.keys.get("leases", ())) & self.fences.keys() == live
 
     def _owns(self, key: str, job: str) -> bool:
         """Of a gone incarnation's leases only those are alive whose job has not been placed again since."""
@@ -188,10 +192,15 @@ class Fleet:
             assert (held["state"] == "pending") == (job in queued) == (job in keys.get("pending", ()))
         assert bool(queued) == ("waiting" in keys)
 
+    def passed_over(self, job: str) -> bool:
+        """Whether the job waits for something else than a slot."""
+        del job
+        return False
+
     def no_job_waits_while_a_slot_that_could_run_it_is_free(self) -> None:
         """Judged by brute force; what one call had to leave is served by the next ones, so these may run first."""
         keys = self.keys = dump(self.client)
-        for job in keys.get("pending", ()):
+        for job in itertools.filterfalse(self.passed_over, keys.get("pending", ())):
             held = keys[f"job:{job}"]
             (tokens,) = json.loads(held["demand"])["any_of"]
             for name in keys.get("free", ()):

@@ -7,10 +7,15 @@ that checks each decision in its own step, and an auditor reads all nodes in one
 import argparse
 import sys
 
-from tests.race import changing_pools, last_slots, pools
+from tests.race import changing_pools, last_slots, pools, quotas
 from tests.race.stage import run, staged
 
-SCENES = {"last_slots": last_slots.SCENE, "pools": pools.SCENE, "changing_pools": changing_pools.SCENE}
+SCENES = {
+    "last_slots": last_slots.SCENE,
+    "pools": pools.SCENE,
+    "changing_pools": changing_pools.SCENE,
+    "quotas": quotas.SCENE,
+}
 
 
 def main() -> int:

@@ -68,9 +68,28 @@ function audit.takes(S, id, node, claim)
   return not excluded and node.state == 'ready' and node.deadline_ms > S.now and node.used < node.slots
 end
 
+-- room: how many slots the tenant may still occupy by its own quota, or nil; counted over the leases of all nodes
+function audit.room(S, tenant)
+  local row = redis.call('HGET', S.P .. ':tenants', tenant)
+  if not row then return nil end
+  local room = cjson.decode(row).concurrent_jobs
+  for _, id in ipairs(redis.call('ZRANGE', S.P .. ':nodes', 0, -1)) do
+    for _, job in ipairs(redis.call('ZRANGE', S.P .. ':node:' .. id .. ':leases', 0, -1)) do
+      if redis.call('HGET', S.P .. ':job:' .. job, 'tenant') == tenant then room = room - 1 end
+    end
+  end
+  return room
+end
+
+function audit.limited(S, claim)
+  audit.count(S.P, 'limited')
+  if (audit.room(S, claim.tenant) or 1) > 0 then audit.count(S.P, 'bad:limited_in_vain') end
+end
+
 function audit.placed(S, claim, id, pool_name)
   local node, pool = audit.node(S.P, id), audit.allowed(S.P, claim)[pool_name]
   audit.count(S.P, 'placed')
+  if (audit.room(S, claim.tenant) or 1) <= 0 then audit.count(S.P, 'bad:placed_over_quota') end
   if not node or not pool or not audit.selected(node, pool) then audit.count(S.P, 'bad:placed_outside') end
   if not node or not audit.fits(node, claim) then audit.count(S.P, 'bad:placed_without_capability') end
   if not node or not audit.takes(S, id, node, claim) then audit.count(S.P, 'bad:placed_on_who_takes_none') end

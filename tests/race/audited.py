@@ -23,6 +23,10 @@ _JUDGED = (
         "  if not order then audit.refused(S, claim, 'denied') return reply('denied') end",
     ),
     (
+        "  if tenant_full(S, claim.tenant) then return refused(S, claim, 'quota') end",
+        "  if tenant_full(S, claim.tenant) then audit.limited(S, claim) return refused(S, claim, 'quota') end",
+    ),
+    (
         "function claim_write(S, claim, node, new)",
         "function claim_write(S, claim, node, new)\n  audit.placed(S, claim, node.id, node.pool)",
     ),

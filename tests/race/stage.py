@@ -58,7 +58,8 @@ class Scene:
     """One race. Functions are those of a module, so that they reach other processes.
 
     `ask` draws a claim. `belongs` says whether tenant, pool and node of a lease fit, where that never changes.
-    `meddle` runs in a process of its own until the event is set and answers what it did.
+    `meddle` runs in a process of its own until the event is set and answers what it did. `quotas` are the slots that
+    tenants may occupy.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Scene:
     holds: tuple[tuple[Ask, int], ...] = ()
     belongs: Callable[[str, str, str], bool] = _anywhere
     meddle: Callable[[str, EventType], Counter[str]] | None = None
+    quotas: dict[str, int] = field(default_factory=dict)
 
 
 Counts = Counter[str]
@@ -94,10 +96,15 @@ def audit(url: str, scene: Scene, over: EventType) -> Counts:
     """From outside: leases beyond slots, P:free at odds with the leases, leases of a tenant outside its pools."""
     script, seen = redis.Redis.from_url(url).register_script(AUDIT), Counts()
     while not over.is_set():
+        occupied = Counts()
         for name, (free, slots, *leases) in zip(scene.nodes, script(keys=[P], args=list(scene.nodes)), strict=True):
             seen["bad:oversold"] += len(leases) > int(slots)
             seen["bad:free_is_wrong"] += free != (len(leases) < int(slots))
             seen["bad:lease_outside"] += sum(not _fits(scene, lease.decode(), name) for lease in leases)
+            occupied.update(lease.decode().partition(" ")[0] for lease in leases)
+        for tenant, most in scene.quotas.items():
+            seen["bad:over_quota"] += occupied[tenant] > most
+            seen[f"saw {tenant} with its whole quota"] += occupied[tenant] == most
         seen["reads"] += 1
         time.sleep(0.002)
     return seen
@@ -127,7 +134,7 @@ async def contend(scene: Scene, urls: list[str], budget: int, seed: int) -> Coun
                     finish: dict[str, object] = {"fence": body["job"]["fence"], "outcome": "succeeded"}
                     ended, _ = await post(f"/{body['job']['id']}/finish", finish, ask.tenant)
                     seen["bad:unfinished"] += ended != 200
-                elif status not in {403, 422, 503}:
+                elif status not in {403, 422, 503} and not (status == 429 and ask.tenant in scene.quotas):
                     seen["bad:failed"] += 1
 
         def saw(tenant: str, job: dict[str, Any], placement: dict[str, Any]) -> None:
@@ -181,6 +188,8 @@ def run(scene: Scene, options: argparse.Namespace, urls: list[str], server: Embe
     client = redis.Redis.from_url(server.url)
     if scene.pools:
         fcall(client, "pools_apply", 0, json.dumps({"pools": scene.pools}))
+    for tenant, most in scene.quotas.items():
+        fcall(client, "tenant_put", tenant, json.dumps({"concurrent_jobs": most}))
     for name, fields in scene.nodes.items():
         register(client, name, fields)
     for url in urls:
@@ -201,6 +210,8 @@ def run(scene: Scene, options: argparse.Namespace, urls: list[str], server: Embe
     over.set()
     for out in aside:
         total.update(out.get(timeout=60)[1])
+    for tenant in scene.quotas:
+        total["bad:quota_not_reached"] += total[f"saw {tenant} with its whole quota"] == 0
     judged = read_audit(client)
     total.update({name: count for name, count in judged.items() if name.startswith("bad:")})
     # a judge that saw less than was placed is none

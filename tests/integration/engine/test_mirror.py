@@ -81,8 +81,8 @@ async def test_a_refresh_sees_what_happened_after_the_one_under_way_had_read(
     await mirror.refresh()
     read, has_read, go = functions.mirror_read, asyncio.Event(), asyncio.Event()
 
-    async def held(cursor: int, complete: int, config: int | None, *, truths: bool) -> MirrorPage:
-        page = await read(cursor, complete, config, truths=truths)
+    async def held(cursor: int, complete: int, config: int | None, tenants: int, *, truths: bool) -> MirrorPage:
+        page = await read(cursor, complete, config, tenants, truths=truths)
         has_read.set()
         await go.wait()
         return page
@@ -162,10 +162,10 @@ async def test_a_promoted_replica_is_another_history(fresh_server: Callable[...,
             async with asyncio.timeout(20):
                 while second.info("replication")["master_link_status"] != "up":
                     await asyncio.sleep(0.02)
-            before, copied = [(await each.mirror_read(0, 0, None)).history for each in functions]
+            before, copied = [(await each.mirror_read(0, 0, None, 0)).history for each in functions]
             assert before == copied
             second.replicaof("NO", "ONE")
-            kept, promoted = [(await each.mirror_read(0, 0, None)).history for each in functions]
+            kept, promoted = [(await each.mirror_read(0, 0, None, 0)).history for each in functions]
             assert kept == before != promoted
         finally:
             for each in functions:
