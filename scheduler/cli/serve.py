@@ -3,6 +3,7 @@
 import gc
 import ipaddress
 import socket
+from dataclasses import replace
 
 import click
 import uvicorn
@@ -11,7 +12,7 @@ from scheduler.app import create_app
 from scheduler.cli.settings import settings_with
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput
-from scheduler.http.serving import listening
+from scheduler.http.serving import connections_within, limits_of, listening
 
 # Requests leave hardly any cycles: looking for them among the youngest 700 objects took a tenth of a replica's time.
 _YOUNG_OBJECTS = 10_000
@@ -51,11 +52,16 @@ def serve(
         raise BadInput("--host", "must be a loopback address, or add --insecure-no-auth: there are no keys yet")
     if not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication", err=True)
-    app = create_app(settings_with(redis_url, namespace))
+    settings = settings_with(redis_url, namespace)
+    connections = connections_within(settings.connections)
+    if connections < settings.connections:
+        click.echo(f"fleet: at most {connections} connections, for the process may not open more files", err=True)
+    app = create_app(settings)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-    server = _Server(listening(app, host, port, log_level), app.state.engine)
+    limits = replace(limits_of(settings), connections=connections)
+    server = _Server(listening(app, host, port, log_level, limits), app.state.engine)
     server.run()
     if not server.started:
         raise click.exceptions.Exit(1)

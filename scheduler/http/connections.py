@@ -1,0 +1,113 @@
+"""Every connection of a replica by what it is to do next, and what ends those that do not do it in time."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What connections may cost a replica. Durations in seconds."""
+
+    connections: int = 8_192
+    # A whole request from its first byte, and the first one from the connection's beginning.
+    arrival_s: float = 10
+    idle_s: float = 75
+    # What was answered must be taken within this.
+    untaken_s: float = 60
+    body_bytes: int = 1_048_576
+    head_bytes: int = 32_768
+    headers: int = 100
+    url_bytes: int = 8_192
+    # Requests that wait on one connection behind the one that is being answered.
+    pipelined: int = 64
+
+    @property
+    def wire_bytes(self) -> int:
+        """What one request may send in all: framing, trailers, and what still comes after an early answer."""
+        return self.head_bytes + 4 * self.body_bytes
+
+
+class Connection(Protocol):
+    """What the table asks of one."""
+
+    @property
+    def held_up(self) -> bool:
+        """Whether it is the replica that does not read."""
+        ...
+
+    def late(self) -> None: ...
+
+    def let_go(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+Since = OrderedDict[Connection, float]
+
+
+class Connections:
+    """The longest waiting stands first in each of the three, so that a look costs what it finds and no more."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.open = 0
+        self.arriving: Since = OrderedDict()
+        self.idle: Since = OrderedDict()
+        self.untaken: Since = OrderedDict()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def opened(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether there is a place for it. Where all are taken, one that asks for nothing makes room."""
+        self.open += 1
+        if self._loop is None:
+            self._loop = loop
+            self._look_later(loop)
+        now = loop.time()
+        if self.open > self.limits.connections and not self._make_room(now):
+            return False
+        self.arriving[connection] = now
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        self.open -= 1
+        for since in (self.arriving, self.idle, self.untaken):
+            since.pop(connection, None)
+
+    def _make_room(self, now: float) -> bool:
+        """Rather one that has begun a second ago and asked for nothing yet than one that has asked before."""
+        begun = next(iter(self.arriving.items()), None)
+        if begun is not None and (now - begun[1] > 1 or not self.idle):
+            victim, _ = self.arriving.popitem(last=False)
+        elif self.idle:
+            victim, _ = self.idle.popitem(last=False)
+        else:
+            return False
+        victim.let_go()
+        return True
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(min(1.0, self.limits.arrival_s / 4, self.limits.untaken_s / 4), self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in _overdue(self.arriving, now - self.limits.arrival_s):
+            if connection.held_up:
+                self.arriving[connection] = now
+            else:
+                connection.late()
+        for connection in _overdue(self.untaken, now - self.limits.untaken_s):
+            connection.cut()
+        if self.open:
+            self._look_later(loop)
+        else:
+            self._loop = None
+
+
+def _overdue(since: Since, before: float) -> list[Connection]:
+    """Those that have waited since then or longer, taken out."""
+    found: list[Connection] = []
+    while since and next(iter(since.values())) <= before:
+        found.append(since.popitem(last=False)[0])
+    return found
