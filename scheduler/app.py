@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,8 +26,14 @@ from scheduler.ui.routes import PAGES
 _OPENAPI = "/openapi.json"
 
 
+@cache
+def _described() -> bytes:
+    # made once: it is long, and anybody may ask for it
+    return bytes(JSONResponse(document()).body)
+
+
 async def _openapi(_: Request) -> Response:
-    return JSONResponse(document())
+    return Response(_described(), media_type="application/json")
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -12,7 +12,7 @@ from scheduler.errors import BadInput
 def payload_text(raw: Raw, *, packed: bool) -> str:
     """The payload as JSON text; BadInput where JSON cannot hold it as it is, or the text is over the limit."""
     data = bytes(raw)
-    # msgpack can be longer than JSON, but each byte of it can be a list: looking into more would hold up everybody else
+    # msgpack can be longer than JSON, but each byte can be a list: to look into more would hold up everybody else
     if packed and len(data) <= 2 * PAYLOAD_MAX_BYTES:
         data = json_of(data, "payload")
     if len(data) > PAYLOAD_MAX_BYTES:

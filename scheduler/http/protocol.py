@@ -90,10 +90,18 @@ class Guarded(HttpToolsProtocol):
         if self not in self._table.arriving:
             self._table.arriving[self] = self.loop.time()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """What uvicorn does, but no more often than it may."""
+        if len(self.headers) >= self._limits.headers:
+            self._answer = _LARGE_HEAD
+            raise _RefusedError
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         limits = self._limits
         size = 0
-        if self._fed > 0 or self._read > limits.head_bytes:
+        # a head that is whole in one small read needs no measuring
+        if self._fed >= 0 or self._read > limits.head_bytes:
             size = sum(len(name) + len(value) + 4 for name, value in self.headers)
         if answer := self._head_fault(size):
             self._answer = answer
