@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
+from scheduler.http.body import Bodies
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.openapi import document
 from scheduler.http.problems import Problem, problem_response
@@ -71,5 +72,6 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.state.engine = engine
     app.state.metrics = metrics
+    app.state.bodies = Bodies()
     app.state.pace = pace
     return app

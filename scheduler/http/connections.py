@@ -16,6 +16,8 @@ class Limits:
     idle_s: float = 75
     # What was answered must be taken within this.
     untaken_s: float = 60
+    # Answers of which a part waits here; each is up to some megabytes.
+    untaken_answers: int = 512
     body_bytes: int = 1_048_576
     head_bytes: int = 32_768
     headers: int = 100
@@ -69,6 +71,12 @@ class Connections:
             return False
         self.arriving[connection] = now
         return True
+
+    def waits(self, connection: Connection, now: float) -> None:
+        """Its answer is not taken. Where there are too many of these, the one that has waited longest goes."""
+        self.untaken[connection] = now
+        if len(self.untaken) > self.limits.untaken_answers:
+            self.untaken.popitem(last=False)[0].cut()
 
     def closed(self, connection: Connection) -> None:
         self.open -= 1

@@ -59,7 +59,7 @@ class Guarded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # told when all of an answer is taken, not when a part of it is still here
-        transport.set_write_buffer_limits(high=65_536, low=0)
+        transport.set_write_buffer_limits(high=16_384, low=0)
         if not self._table.opened(self, self.loop):
             transport.write(_FULL)
             self._close()
@@ -132,13 +132,13 @@ class Guarded(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            self._table.untaken[self] = self.loop.time()
+            self._table.waits(self, self.loop.time())
         elif self._running is None or self._running.response_complete:
             self._table.idle[self] = self.loop.time()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._table.untaken[self] = self.loop.time()
+        self._table.waits(self, self.loop.time())
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -189,8 +189,8 @@ class Guarded(HttpToolsProtocol):
             self.transport.abort()
 
     def _close(self) -> None:
-        self._table.untaken[self] = self.loop.time()
         self.transport.close()
+        self._table.waits(self, self.loop.time())
 
     def _forsake(self) -> None:
         """Nobody waits for the answer under way. Where requests wait behind it, uvicorn tells only the last."""

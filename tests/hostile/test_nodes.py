@@ -159,3 +159,16 @@ def test_a_node_gives_no_orders(http: httpx.Client, shards: Shards) -> None:
         with pytest.raises(Exception, match="BADARG arguments"):
             fcall(shards, "node_heartbeat", "n1", incarnation, name, "1")
     assert kept(shards) == before
+
+
+@pytest.mark.one_shard("fills one shard's events")
+def test_events_are_trimmed_however_many_a_node_causes(shards: Shards) -> None:
+    events = f"{shards.keys[0]}:events"
+    with shards.redis.pipeline(transaction=False) as pipe:
+        for _ in range(10_500):
+            pipe.xadd(events, {"kind": "node_registered", "node": "n1"})
+        pipe.execute()
+    for _ in range(20):
+        register(shards, "n1", "a")
+    # trimming goes by whole pages of a stream, of a hundred entries
+    assert 10_000 <= shards.redis.xlen(events) <= 10_100

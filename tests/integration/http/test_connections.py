@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+import scheduler.http.body
 from scheduler.app import create_app
 from scheduler.http.connections import Limits
 from scheduler.settings import Settings
@@ -273,20 +274,63 @@ async def much(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(b"x" * 32_000_000)(scope, receive, send)
 
 
+def open_on(port: int) -> int:
+    """Connections of this process's server."""
+    return sum(
+        connection.status in {"ESTABLISHED", "FIN_WAIT1", "CLOSE_WAIT"}
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.laddr[1:] == (port,)
+    )
+
+
 @pytest.mark.parametrize("closing", [b"", b"connection: close\r\n"], ids=["kept", "closed"])
 @pytest.mark.parametrize("app", [floods, much])
 def test_a_client_that_does_not_take_its_answer_is_let_go(app: object, closing: bytes) -> None:
-    def open_here() -> int:
-        return sum(
-            connection.status in {"ESTABLISHED", "FIN_WAIT1", "CLOSE_WAIT"}
-            for connection in psutil.Process().net_connections("tcp")
-            if connection.laddr[1:] == (port,)
-        )
-
     with served(app, SOON) as port, Wire(port, takes_bytes=4_096) as wire:  # type: ignore[arg-type]
         assert wire.say(b"GET / HTTP/1.1\r\nhost: a\r\n" + closing + b"\r\n")
-        wait_until(lambda: open_here() == 1, "it is served")
-        wait_until(lambda: open_here() == 0, "it is let go", 6)
+        wait_until(lambda: open_on(port) == 1, "it is served")
+        wait_until(lambda: open_on(port) == 0, "it is let go", 6)
+
+
+def test_of_too_many_answers_that_nobody_takes_the_oldest_goes() -> None:
+    with served(much, Limits(untaken_answers=2)) as port, ExitStack() as held:
+        wires = []
+        for _ in range(4):
+            wires.append(held.enter_context(Wire(port, takes_bytes=4_096)))
+            assert wires[-1].say(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            time.sleep(0.2)
+        wait_until(lambda: open_on(port) == 2, "two have gone")
+        # what is on its way is still heard before the end
+        assert [wire.ended(5) for wire in wires[:2]] == [True, True]
+        assert open_on(port) == 2
+
+
+def test_bodies_on_their_way_have_a_bound_together_and_small_ones_go_through(
+    live: Live, shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler.http.body, "BODIES_MAX_BYTES", 250_000)
+    register(shards, "n1", "a")
+    port = live(Limits())
+    large, small = POST + b"content-length: 200000\r\n\r\n", b'{"requires":["a"],"deliver":"direct"}'
+    with Wire(port) as first:
+        assert first.say(large + b" " * 180_000)
+        time.sleep(0.3)
+        with Wire(port) as second:
+            assert second.say(large + b" " * 180_000)
+            told, answered = second.answer()
+            assert (told, msgspec.json.decode(answered)["code"]) == (503, "overrun")
+        with Wire(port) as third:
+            assert third.say(POST + b"content-length: %d\r\n\r\n" % len(small) + small)
+            assert third.answer()[0] == 201
+    # what a client that went had sent no longer counts
+    end = time.monotonic() + 5
+    status = 503
+    while status == 503:
+        assert time.monotonic() < end
+        with Wire(port) as fourth:
+            assert fourth.say(large + b" " * 200_000)
+            status = fourth.answer()[0]
+    assert status == 400, "so many spaces are no JSON"
 
 
 BROKEN = [
