@@ -1,4 +1,4 @@
-"""Every row of docs/limits.md has the number that the code has, and names tests that exist."""
+"""Every row of docs/limits.md has the number that the code has, and this page and the threats name tests that exist."""
 
 import importlib
 import re
@@ -67,8 +67,17 @@ def test_a_row_is_what_the_code_has_and_names_its_tests(row: list[str]) -> None:
     assert number, limit
     (reference,) = re.findall(r"`([^`]+)`", where)
     assert float(number[0].replace(",", "")) == held(reference)
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
-    assert named
+    assert named_in(tests)
+
+
+def named_in(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+
+
+@pytest.mark.parametrize("page", ["limits.md", "threats.md"])
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    named = named_in((ROOT / "docs" / page).read_text("utf-8"))
+    assert len(named) >= 5
     for file, test in named:
         text = (ROOT / file).read_text("utf-8")
         assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{file}::{test}"
