@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "limits.md").read_text("utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
-    for line in PAGE.splitlines()
+    for line in PAGE.partition("\n## Settings\n")[0].splitlines()
     if line.startswith("| ") and "`" in line
 ]
 BOUNDS = ("maxItems", "maxLength", "maxProperties", "maximum")
