@@ -104,7 +104,7 @@ async def play(
         return calm
 
     # connections to Redis and the like are there before anything is counted
-    await honest.run(1)
+    await honest.run(0.3)
     memory, files = stage.memory(), stage.files()
     for number in range(pairs):
         quiet = await measured()
