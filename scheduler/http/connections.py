@@ -46,6 +46,8 @@ class Connection(Protocol):
     def cut(self) -> None: ...
 
 
+# Thousands that came together are late together: those behind these are ended a moment later, for others' sake.
+ENDED_AT_ONCE, NEXT_LOOK_S = 32, 0.005
 Since = OrderedDict[Connection, float]
 
 
@@ -95,27 +97,30 @@ class Connections:
         victim.let_go()
         return True
 
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(min(1.0, self.limits.arrival_s / 4, self.limits.untaken_s / 4), self._look, loop)
+    def _look_later(self, loop: asyncio.AbstractEventLoop, *, soon: bool = False) -> None:
+        pause_s = min(1.0, self.limits.arrival_s / 4, self.limits.untaken_s / 4)
+        loop.call_later(NEXT_LOOK_S if soon else pause_s, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for connection in _overdue(self.arriving, now - self.limits.arrival_s):
+        late = _overdue(self.arriving, now - self.limits.arrival_s)
+        for connection in late:
             if connection.held_up:
                 self.arriving[connection] = now
             else:
                 connection.late()
-        for connection in _overdue(self.untaken, now - self.limits.untaken_s):
+        untaken = _overdue(self.untaken, now - self.limits.untaken_s)
+        for connection in untaken:
             connection.cut()
         if self.open:
-            self._look_later(loop)
+            self._look_later(loop, soon=max(len(late), len(untaken)) == ENDED_AT_ONCE)
         else:
             self._loop = None
 
 
 def _overdue(since: Since, before: float) -> list[Connection]:
-    """Those that have waited since then or longer, taken out."""
+    """Some of those that have waited since then or longer, taken out."""
     found: list[Connection] = []
-    while since and next(iter(since.values())) <= before:
+    while since and len(found) < ENDED_AT_ONCE and next(iter(since.values())) <= before:
         found.append(since.popitem(last=False)[0])
     return found
