@@ -10,13 +10,6 @@
 -- Cost    O(log leases); a result of more than 1,024 bytes costs one INFO
 local OUTCOMES = { succeeded = true, failed = true, released = true }
 
--- memory_full: finishing goes through over maxmemory, for it frees a slot, but it must not add to what is too much.
-local function memory_full()
-  local info = redis.call('INFO', 'memory')
-  local limit = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
-  return limit > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) >= limit
-end
-
 define('job_finish', function(P, id, fence, outcome, result)
   job_arg(id)
   integer_arg(fence, 'fence', 1, 9007199254740992)

@@ -4,7 +4,8 @@
 -- ARGV[1] node         id
 -- ARGV[2] incarnation  as returned by node_register
 -- ARGV[…] name value   optional: cpu, gpu, mem, slots, capabilities, labels, running "<job> <fence> …" (at most 1,000)
--- Reply   ok <ttl_ms> [cancel "<job> <fence>" | drain <ms>]… | unknown (register again) | fenced (another process: stop)
+-- Reply   ok <ttl_ms> [cancel "<job> <fence>" | drain <ms> | refused memory_full]… | unknown (register again)
+--         | fenced (another process: stop). Over maxmemory a longer offer is refused: the node offers what it did before
 -- Cost    O(1); O(capabilities + pools) where these changed; O(running); once per 100 ms and shard a reaping turn of 16
 local HEARTBEAT_FIELDS = { cpu = true, gpu = true, mem = true, slots = true, capabilities = true, labels = true, running = true }
 
@@ -47,6 +48,8 @@ local function beat(S, id, incarnation, ...)
   if not node or node.state == 'lost' then return reply('unknown') end
   if node.incarnation ~= incarnation then return reply('fenced') end
   shard_write(S)
+  local refused = (values.capabilities or values.labels) and offer_grows(node, values) and memory_full()
+  if refused then values.capabilities, values.labels = nil, nil end
   local news = node_report(S, node, values)
   if node.quarantined_until_ms and tonumber(node.quarantined_until_ms) <= S.now then node_release(S, node) end
   node_settle(S, node, news)
@@ -58,6 +61,7 @@ local function beat(S, id, incarnation, ...)
   if node.state == 'draining' then
     answer[#answer + 1], answer[#answer + 2] = 'drain', math.max((tonumber(node.drain_until_ms) or 0) - S.now, 0)
   end
+  if refused then answer[#answer + 1], answer[#answer + 2] = 'refused', 'memory_full' end
   return answer
 end
 

@@ -4,7 +4,8 @@
 -- ARGV[1] node         id
 -- ARGV[…] name value   endpoint, slots, capabilities; optional: labels, cpu, gpu, mem, cpu_max, gpu_max, mem_max, ttl_ms
 -- Reply   registered <incarnation> "<pool> <pool> …"
--- Cost    O(capabilities + pools); 1,024 capabilities take about 1 ms
+-- Cost    O(capabilities + pools); 1,024 capabilities take about 1 ms. A shard has at most 100,000 nodes
+local SHARD_NODES_MAX = 100000
 local REGISTER_FIELDS = { endpoint = true, slots = true, capabilities = true, labels = true, cpu = true, gpu = true,
   mem = true, cpu_max = true, gpu_max = true, mem_max = true, ttl_ms = true }
 
@@ -25,8 +26,10 @@ define('node_register', function(P, id, ...)
   end
   -- a shard that was emptied has no pools until it is told which shards there are: it would serve everyone
   if #tags == 0 and tag_of(P) ~= '0' then error({ moving = true }) end
-  shard_write(S)
   local old = node_read(S, id)
+  check(old or redis.call('ZCARD', P .. ':nodes') < SHARD_NODES_MAX, 'node',
+    'would be one more than ' .. SHARD_NODES_MAX .. ' in this shard')
+  shard_write(S)
   local incarnation = unique_number(S, old and old.incarnation)
   if old then leases_orphan(S, old) end
   redis.call('DEL', node_key(P, id), inbox_key(P, id))

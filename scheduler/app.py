@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from scheduler.engine.engine import Engine
 from scheduler.errors import FleetError
 from scheduler.http.access import Authenticated
+from scheduler.http.body import Bodies
 from scheduler.http.limiting import Limited
 from scheduler.http.metrics import Counted, Metrics
 from scheduler.http.named import Named
@@ -30,8 +32,14 @@ _OPENAPI = "/openapi.json"
 _OPEN = (_OPENAPI, *(o.path.partition("{")[0] for o in (*OPERATIONS, *PAGES) if o.roles is None))
 
 
+@cache
+def _described() -> bytes:
+    # made once: it is long, and anybody may ask for it
+    return bytes(JSONResponse(document()).body)
+
+
 async def _openapi(_: Request) -> Response:
-    return JSONResponse(document())
+    return Response(_described(), media_type="application/json")
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -72,5 +80,6 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.state.engine = engine
     app.state.metrics = metrics
+    app.state.bodies = Bodies()
     app.state.pace = pace
     return app

@@ -47,6 +47,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "there is a key), `required` or `off`"
         ),
     ] = "auto"
+    connections: int = 8_192
+    arrival_ms: int = 10_000
+    idle_ms: int = 75_000
 
 
 _RANGES: dict[str, tuple[int, int]] = {
@@ -58,6 +61,9 @@ _RANGES: dict[str, tuple[int, int]] = {
     "body_max_bytes": (1_024, 67_108_864),
     "candidates": (1, 16),
     "event_clients": (1, 10_000),
+    "connections": (16, 100_000),
+    "arrival_ms": (100, 600_000),
+    "idle_ms": (1_000, 3_600_000),
 }
 
 

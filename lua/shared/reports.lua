@@ -40,6 +40,12 @@ local function node_values(fields)
   return fields
 end
 
+-- offer_grows: whether what it offers and says of itself becomes longer
+local function offer_grows(node, values)
+  local labels = values.labels or node.labels
+  return #(values.capabilities or node.capabilities) + #labels > #node.capabilities + #node.labels
+end
+
 -- running_arg: the jobs that a node says it runs, each followed by its fence
 local function running_arg(text)
   local running = words(text)

@@ -83,3 +83,11 @@ end
 
 -- unique_number: rises with every use for one owner, also when the owner's last number was forgotten.
 local function unique_number(S, last) return number_text(math.max((tonumber(last) or 0) + 1, S.time_us)) end
+
+-- memory_full: what goes through over maxmemory, because it frees a slot or keeps a node alive, must not add to what is
+-- too much.
+local function memory_full()
+  local info = redis.call('INFO', 'memory')
+  local limit = tonumber(string.match(info, 'maxmemory:(%d+)')) or 0
+  return limit > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) >= limit
+end

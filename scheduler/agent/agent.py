@@ -206,7 +206,8 @@ class Agent:
         if beat == "fenced":
             raise FencedOut(self.config.id)
         if isinstance(beat, Beat):
-            self._told = offered
+            if beat.refused is None:
+                self._told = offered
             self._obey(beat)
         elif not self._leave.is_set():
             await self._register()

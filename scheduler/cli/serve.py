@@ -1,6 +1,7 @@
 """`fleet serve`: one replica, one process, one port."""
 
 import asyncio
+import dataclasses
 import gc
 import ipaddress
 import socket
@@ -15,7 +16,7 @@ from scheduler.cli.observed import observed
 from scheduler.cli.settings import settings_with
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput, ServerUnavailable
-from scheduler.http.serving import listening
+from scheduler.http.serving import connections_within, limits_of, listening
 from scheduler.logs import LEVELS
 from scheduler.settings import Settings
 from scheduler.store.apikeys import ApiKeys
@@ -91,11 +92,15 @@ def serve(
     if settings.auth == "off" and not _is_loopback(host):
         click.echo(f"fleet: serving {host} without any authentication: who reaches it may do everything", err=True)
     end_tracing = observed(settings, "fleet-replica")
+    connections = connections_within(settings.connections)
+    if connections < settings.connections:
+        click.echo(f"fleet: at most {connections} connections, for the process may not open more files", err=True)
     app = create_app(settings)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 20, 20)
-    server = _Server(listening(app, host, port), app.state.engine, end_tracing)
+    limits = dataclasses.replace(limits_of(settings), connections=connections)
+    server = _Server(listening(app, host, port, limits), app.state.engine, end_tracing)
     server.run()
     if not server.started:
         raise click.exceptions.Exit(1)

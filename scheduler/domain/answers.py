@@ -144,13 +144,17 @@ class CancelOrder(msgspec.Struct, frozen=True):
     fence: int
 
 
-class HeartbeatAnswer(msgspec.Struct, frozen=True):
-    """Jobs to stop, and, while draining, the time left for the others (else null)."""
+class HeartbeatAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Jobs to stop, and, while draining, the time left for the others (else null).
+
+    `refused` says why a longer offer was not taken: the node offers what it did before, and may tell it again.
+    """
 
     outcome: Literal["ok"]
     ttl_ms: int
     cancel: list[CancelOrder]
     drain_ms: int | None
+    refused: str | None = None
 
 
 class ExplainedPool(msgspec.Struct, frozen=True, rename={"class_": "class"}):

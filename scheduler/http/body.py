@@ -8,12 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.domain.ids import Tenant, checked_id
-from scheduler.errors import BadInput
+from scheduler.errors import BadInput, Overrun
 from scheduler.http.access import caller_of
 from scheduler.http.problems import JSON, MSGPACK, Problem, header, wants_msgpack
 from scheduler.logs import bind
 
 T = TypeVar("T")
+# Of all requests together. One that is whole at once, as nearly every one is, does not count.
+BODIES_MAX_BYTES = 67_108_864
 _DECODERS: dict[tuple[type[Any], bool], Any] = {}
 # The decoder names the field either as a path at the end or, for a field too many or too few, in the sentence.
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -41,23 +43,42 @@ def is_packed(request: Request) -> bool:
     return kind == MSGPACK
 
 
+class Bodies:
+    """How much of bodies that are still on their way a replica holds."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Overrun where it would be too much; the caller gives back what it took."""
+        if self.held + size > BODIES_MAX_BYTES:
+            raise Overrun(f"more than {BODIES_MAX_BYTES} bytes of bodies are on their way")
+        self.held += size
+
+
 async def read_body(request: Request) -> bytes:
     """The whole body; 413 as soon as it is known to be over the limit."""
     limit: int = request.app.state.engine.settings.body_max_bytes
     length = header(request, b"content-length") or ""
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise _too_large(limit)
-    body = b""
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "Broken body", "the body ended before its length", field="body")
-        chunk: bytes = message.get("body", b"")
-        body = body + chunk if body else chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return body
+    bodies: Bodies = request.app.state.bodies
+    body, taken = b"", 0
+    try:
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise Problem(400, "Broken body", "the body ended before its length", field="body")
+            chunk: bytes = message.get("body", b"")
+            body = body + chunk if body else chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                return body
+            bodies.take(len(chunk))
+            taken += len(chunk)
+    finally:
+        bodies.held -= taken
 
 
 def _too_large(limit: int) -> Problem:

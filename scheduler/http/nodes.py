@@ -86,7 +86,7 @@ async def post_heartbeat(request: Request) -> Response:
     )
     if isinstance(beat, Beat):
         cancels = [CancelOrder(job, fence) for job, fence in beat.cancels]
-        return answer(request, HeartbeatAnswer("ok", beat.ttl_ms, cancels, beat.drain_ms))
+        return answer(request, HeartbeatAnswer("ok", beat.ttl_ms, cancels, beat.drain_ms, beat.refused))
     if beat == "unknown":
         raise Problem(404, "Unknown node", "the node is not known (any more): register again")
     raise Problem(409, "Fenced", "another process has registered this id: stop", field="incarnation")

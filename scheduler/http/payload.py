@@ -12,7 +12,8 @@ from scheduler.errors import BadInput
 def payload_text(raw: Raw, *, packed: bool) -> str:
     """The payload as JSON text; BadInput where JSON cannot hold it as it is, or the text is over the limit."""
     data = bytes(raw)
-    if packed:
+    # msgpack can be longer than JSON, but each byte can be a list: to look into more would hold up everybody else
+    if packed and len(data) <= 2 * PAYLOAD_MAX_BYTES:
         data = json_of(data, "payload")
     if len(data) > PAYLOAD_MAX_BYTES:
         raise BadInput("payload", f"must be at most {PAYLOAD_MAX_BYTES} bytes as JSON")
@@ -27,14 +28,16 @@ def json_of(data: bytes, field: str) -> bytes:
     """Msgpack as JSON; BadInput on the field where JSON cannot hold it as it is."""
     try:
         value = msgspec.msgpack.decode(data)
-        _check(value)
-        return msgspec.json.encode(value)
+        text = msgspec.json.encode(value)
+        if msgspec.json.decode(text) != value:
+            _check(value)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, f"must be a value that JSON can hold: {error}") from error
+    return text
 
 
 def _check(value: object) -> None:
-    """The encoder would turn NaN into null, bytes into base64 and other keys into text: refuse these instead."""
+    """The encoder turns NaN into null, bytes into base64 and other keys into text: say which of these it is."""
     match value:
         case dict():
             for key, inner in value.items():

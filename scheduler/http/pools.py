@@ -18,6 +18,9 @@ from scheduler.http.body import answer, decoded, is_packed, read_body
 from scheduler.http.payload import json_of
 from scheduler.http.problems import Problem
 
+# The function's own limit, before anything looks into what is longer.
+BODY_MAX_BYTES = 8_192
+
 
 def _pool_name(request: Request) -> PoolName:
     return PoolName(checked_id("pool", request.path_params["pool"]))
@@ -63,6 +66,8 @@ async def get_pool(request: Request) -> Response:
 async def put_pool(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     name, packed, raw = _pool_name(request), is_packed(request), await read_body(request)
+    if len(raw) > BODY_MAX_BYTES:
+        raise BadInput("body", f"must be at most {BODY_MAX_BYTES} bytes")
     decoded(raw, dict[str, Any], packed=packed)
     text = json_of(raw, "body") if packed else raw
     try:

@@ -32,11 +32,15 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A heartbeat that was taken: cancels are (job, fence); drain_ms is what is left to finish in, if draining."""
+    """A heartbeat that was taken: cancels are (job, fence); drain_ms is what is left to finish in, if draining.
+
+    refused says why the longer offer that it brought was not.
+    """
 
     ttl_ms: int
     cancels: tuple[tuple[JobId, Fence], ...]
     drain_ms: int | None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,16 @@ class Functions:
             return "unknown" if word == "unknown" else "fenced"
         cancels: list[tuple[JobId, Fence]] = []
         drain_ms: int | None = None
+        refused: str | None = None
         for kind, value in zip(answer[2::2], answer[3::2], strict=False):
             if kind == b"cancel":
                 job, fence = value.decode().split(" ")
                 cancels.append((JobId(job), Fence(int(fence))))
             elif kind == b"drain":
                 drain_ms = int(value)
-        return Beat(int(answer[1]), tuple(cancels), drain_ms)
+            elif kind == b"refused":
+                refused = value.decode()
+        return Beat(int(answer[1]), tuple(cancels), drain_ms, refused)
 
     async def node_mark(self, node: NodeId, mark: Mark, drain_ms: int | None = None) -> str | None:
         """The node's new state, or None where Redis does not know it."""

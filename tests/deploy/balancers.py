@@ -26,7 +26,8 @@ daemon off;
 worker_processes 2;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log info;
-events {{ worker_connections 512; }}
+worker_rlimit_nofile {files};
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -52,12 +53,14 @@ def on_ports(conf: Path, ports: list[int]) -> str:
     return text
 
 
-def nginx(folder: Path, ports: list[int]) -> list[str]:
+def nginx(folder: Path, ports: list[int], connections: int = 512) -> list[str]:
     """The command that runs it on these ports: its own, then those of the replicas."""
     (folder / "fleet").mkdir()
     shutil.copy(DEPLOY / "nginx" / "routes.conf", folder / "fleet" / "routes.conf")
     (folder / "fleet.conf").write_text(on_ports(DEPLOY / "nginx" / "fleet.conf", ports), "utf-8")
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder), "utf-8")
+    (folder / "nginx.conf").write_text(
+        _NGINX.format(folder=folder, connections=connections, files=2 * connections), "utf-8"
+    )
     return [str(tool("nginx")), "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
 
 
@@ -66,7 +69,7 @@ def haproxy(folder: Path, ports: list[int]) -> list[str]:
     return [str(tool("haproxy")), "-db", "-f", f"{folder}/haproxy.cfg"]
 
 
-BALANCERS: dict[str, Callable[[Path, list[int]], list[str]]] = {"nginx": nginx, "haproxy": haproxy}
+BALANCERS: dict[str, Callable[..., list[str]]] = {"nginx": nginx, "haproxy": haproxy}
 
 
 def answers(url: str) -> bool:
@@ -101,7 +104,7 @@ class Front:
 
 
 @contextmanager
-def running(name: str, redis_url: str, folder: Path) -> Iterator[Front]:
+def running(name: str, redis_url: str, folder: Path, **options: int) -> Iterator[Front]:
     listen, *ports = (free_port() for _ in range(4))
     front = Front(f"http://127.0.0.1:{listen}", redis_url, ports, [])
     balancer: list[subprocess.Popen[bytes]] = []
@@ -110,7 +113,7 @@ def running(name: str, redis_url: str, folder: Path) -> Iterator[Front]:
         for port in ports:
             front.wait_ready(port)
         # workers go with their master, which a SIGKILL would not let
-        argv = BALANCERS[name](folder, [listen, *ports])
+        argv = BALANCERS[name](folder, [listen, *ports], **options)
         balancer.append(spawn_bound(argv, death_signal=15, stderr=subprocess.DEVNULL))
         wait_until(lambda: balancer[0].poll() or answers(f"{front.url}/v1/cluster"), name)
         assert balancer[0].poll() is None, f"{name} has ended"

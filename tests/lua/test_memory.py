@@ -53,6 +53,34 @@ def test_heartbeat_start_cancel_mark_reap_remove_and_reading_work(shard: Shard, 
     assert shard.call("reap") == [b"reaped", 0, 1, 1]
 
 
+def test_a_heartbeat_keeps_its_node_alive_but_offers_nothing_that_is_longer(
+    shard: Shard, fill: Callable[[], bool]
+) -> None:
+    incarnation = shard.register(capabilities="asr:zh asr:en")
+    before = dump(shard.client)["node:n1"]
+    fill()
+    many = " ".join(f"{number}:{'x' * 100}" for number in range(1_000))
+    for longer in (
+        {"capabilities": many},
+        {"labels": "zone=a"},
+        {"capabilities": "asr", "labels": "zone=" + "a" * 99},
+    ):
+        told = shard.call(
+            "node_heartbeat", "n1", incarnation, "cpu", 7, *(x for pair in longer.items() for x in pair)
+        )
+        assert (told[0], told[2:]) == (b"ok", [b"refused", b"memory_full"])
+    state = dump(shard.client)
+    assert (state["node:n1"]["cpu"], state["free"]) == ("7", {"n1"})
+    assert {name: state["node:n1"][name] for name in ("capabilities", "labels")} == {
+        name: before[name] for name in ("capabilities", "labels")
+    }
+    assert [name for name in state if name.startswith("cap:")] == ["cap:asr", "cap:asr:en", "cap:asr:zh"]
+    assert shard.call("node_heartbeat", "n1", incarnation, "capabilities", "asr:en")[2:] == []
+    assert "cap:asr:zh" not in dump(shard.client)
+    shard.client.config_set("maxmemory", 0)
+    assert shard.call("node_heartbeat", "n1", incarnation, "capabilities", many)[2:] == []
+
+
 def test_what_ends_a_hold_or_a_move_works(shard: Shard, fill: Callable[[], bool]) -> None:
     shard.register(slots=1, ttl_ms=600_000)
     shard.claim("h1", "n1", digest="-", hold="h1", hold_ms=2_000)

@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 import pytest
+import redis
 
-from tests.lua.keyspace import NOW, P, changes, dump
+from tests.lua.keyspace import NOW, P, changes, dump, exact
 from tests.lua.shard import Shard
 
 
@@ -100,3 +101,16 @@ def test_the_largest_node_is_taken_in_one_step(shard: Shard) -> None:
     shard.register(capabilities=" ".join(tokens), slots=1_000_000)
     assert len(shard.client.keys(f"{P}:cap:*")) == 2048
     assert len(shard.field("node:n1", "capabilities")) == 1024 * 129 - 1
+
+
+def test_a_shard_has_so_many_nodes_and_no_more_and_those_may_register_again(shard: Shard) -> None:
+    shard.register("n1")
+    others = {f"x{number}": 9e15 for number in range(99_999)}
+    shard.client.zadd(f"{P}:nodes", others)
+    before = exact(shard.client)
+    with pytest.raises(redis.ResponseError, match="BADARG node would be one more than 100000 in this shard"):
+        shard.register("n2")
+    assert exact(shard.client) == before
+    assert shard.register("n1")
+    shard.client.zrem(f"{P}:nodes", "x1")
+    assert shard.register("n2")

@@ -157,6 +157,18 @@ async def test_what_the_node_offers_follows_with_the_next_heartbeat(site: Site) 
         await until(lambda: site.client.sismember(f"{site.key}:cap:more", NODE))
 
 
+async def test_an_offer_that_was_refused_over_maxmemory_is_told_again(site: Site) -> None:
+    async with site.agent(demo_handler) as (agent, _):
+        site.shards.everywhere("CONFIG", "SET", "maxmemory", 1)
+        agent.offer((*agent.config.capabilities, Token("more:x")))
+        before = site.node()["heartbeat_at_ms"]
+        await until(lambda: int(site.node()["heartbeat_at_ms"]) > int(before) + 500)
+        assert not site.client.sismember(f"{site.key}:cap:more", NODE)
+        assert site.node()["state"] == "ready"
+        site.shards.everywhere("CONFIG", "SET", "maxmemory", 0)
+        await until(lambda: site.client.sismember(f"{site.key}:cap:more", NODE))
+
+
 async def test_a_model_that_becomes_ready_or_not_changes_the_offer_with_the_next_heartbeat(site: Site) -> None:
     speech, model = Asr(("zh-CN",)), Nmt("any_to_any", ("zh", "en"), ready=False)
     async with site.agent(Gated(), node_config(services=(speech, model))) as (agent, _):
