@@ -2,48 +2,80 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from scheduler.errors import BadInput
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One replica's settings. Durations in milliseconds."""
+    """One replica's settings, each with its range and what it means: docs/settings.md is made from these."""
 
-    redis_url: str = "redis://127.0.0.1:6379"
-    namespace: str = "fleet"
-    refresh_ms: int = 200
-    reap_ms: int = 250
-    deadline_ms: int = 1_000
-    redis_timeout_ms: int = 1_000
-    redis_connections: int = 16
-    body_max_bytes: int = 1_048_576
-    candidates: int = 3
-    event_clients: int = 256
+    redis_url: Annotated[
+        str,
+        Meta(
+            description="where Redis is: `redis://host`, `redis+cluster://host,host`, "
+            "`redis+sentinel://host,host/service`, each with TLS as `rediss…`, or `unix://`"
+        ),
+    ] = "redis://127.0.0.1:6379"
+    namespace: Annotated[str, Meta(description="first part of every key")] = "fleet"
+    refresh_ms: Annotated[
+        int, Meta(ge=10, le=60_000, description="milliseconds between two refreshes of the snapshot")
+    ] = 200
+    reap_ms: Annotated[int, Meta(ge=10, le=60_000, description="milliseconds between two turns of reaping")] = 250
+    deadline_ms: Annotated[
+        int, Meta(ge=10, le=60_000, description="milliseconds until a placement is decided, or answered 503")
+    ] = 1_000
+    redis_timeout_ms: Annotated[int, Meta(ge=10, le=60_000, description="milliseconds for one call to Redis")] = 1_000
+    redis_connections: Annotated[int, Meta(ge=4, le=1_000, description="a replica's connections to Redis")] = 16
+    body_max_bytes: Annotated[int, Meta(ge=1_024, le=67_108_864, description="the largest request body")] = 1_048_576
+    candidates: Annotated[int, Meta(ge=1, le=16, description="nodes in a shortlist")] = 3
+    event_clients: Annotated[
+        int,
+        Meta(
+            ge=1, le=10_000, description="clients that may follow the events of one replica; others are answered 503"
+        ),
+    ] = 256
 
 
-_RANGES: dict[str, tuple[int, int]] = {
-    "refresh_ms": (10, 60_000),
-    "reap_ms": (10, 60_000),
-    "deadline_ms": (10, 60_000),
-    "redis_timeout_ms": (10, 60_000),
-    "redis_connections": (4, 1_000),
-    "body_max_bytes": (1_024, 67_108_864),
-    "candidates": (1, 16),
-    "event_clients": (1, 10_000),
-}
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One of the settings as people are told of it; those of text have no range."""
+
+    name: str
+    default: object
+    meaning: str
+    low: int | None
+    high: int | None
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What it is called in the environment; the first wins."""
+        own = f"FLEET_{self.name.upper()}"
+        return (own, "REDIS_URL") if self.name == "redis_url" else (own,)
+
+
+def _setting(field: msgspec.structs.FieldInfo) -> Setting:
+    (meta,) = (meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
+    low, high = (None if bound is None else int(bound) for bound in (meta.ge, meta.le))
+    return Setting(field.name, field.default, meta.description or "", low, high)
+
+
+SETTINGS = {field.name: _setting(field) for field in msgspec.structs.fields(Settings)}
 
 
 def _converted(name: str, value: object) -> object:
-    if name not in Settings.__struct_fields__:
+    if name not in SETTINGS:
         raise BadInput(name, "is not a setting")
-    if name not in _RANGES:
+    low, high = SETTINGS[name].low, SETTINGS[name].high
+    if low is None or high is None:
         if not isinstance(value, str) or not value:
             raise BadInput(name, "must be text")
         return value
-    low, high = _RANGES[name]
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
     if number is None or not low <= number <= high:
@@ -66,6 +98,6 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         values["redis_url"] = url
     for key, value in environ.items():
         name = key.removeprefix("FLEET_").lower()
-        if key.startswith("FLEET_") and name in Settings.__struct_fields__:
+        if key.startswith("FLEET_") and name in SETTINGS:
             values[name] = value
     return Settings(**{name: _converted(name, value) for name, value in values.items()})  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """What a `REDIS_URL` names: one server, a cluster, or a service that Sentinel watches; connects to nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,3 +114,9 @@ def read_address(url: str) -> Address:
     if kind == "cluster" and options.pop("db", 0):
         raise _refused("must name no database but 0: a cluster has no other")
     return Address(kind, tls, hosts, service, options, sentinel_options)
+
+
+def without_secrets(url: str) -> str:
+    """The address for people to see: user, passwords and whatever else may hold one are left out."""
+    told = re.sub(r"://.*@", "://…@", url)
+    return re.sub(r"((?:^|[?&])\w*(?:password|username)=)[^&]*", r"\1…", told)
