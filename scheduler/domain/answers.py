@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
+from scheduler.domain.node import NodeState
 from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
 
@@ -181,3 +182,34 @@ class PoolsAnswer(msgspec.Struct, frozen=True):
 class PoolAnswer(msgspec.Struct, frozen=True):
     pool: PoolView
     config_version: int
+
+
+class SnapshotFacts(msgspec.Struct, frozen=True):
+    """What this replica's snapshot says."""
+
+    version: int
+    age_ms: int
+    nodes: int
+
+
+class ClusterFacts(msgspec.Struct, frozen=True):
+    """One shard as Redis has it, beside what this replica's snapshot says."""
+
+    epoch: str
+    abi: int
+    revision: int
+    version: int
+    structure_version: int
+    config_version: int
+    leases: int
+    free_nodes: int
+    waiting_queues: int
+    nodes: dict[NodeState, int]
+    slots: int
+    snapshot: SnapshotFacts
+
+
+class ClusterAnswer(ClusterFacts, frozen=True):
+    """The fleet in numbers: sums over the shards, versions of the first; of several shards also each."""
+
+    shards: dict[str, ClusterFacts] | UnsetType = UNSET

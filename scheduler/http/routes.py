@@ -74,7 +74,7 @@ OPERATIONS = (
               answers.OutcomeAnswer, None, (200, 404)),
     Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
               "text/event-stream", query=("kind", "job", "node", "after")),
-    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json"),
+    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", answers.ClusterAnswer),
     Operation("GET", "/v1/mirror", mirror.get_mirror, "What this replica believes of the nodes, a page at a time",
               answers.MirrorAnswer, None, (200,), ("after", "limit")),
     Operation("GET", "/healthz", probes.healthz, "The process lives", "text/plain"),
