@@ -55,6 +55,8 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 
 
 class JobAnswer(msgspec.Struct, frozen=True):
+    """One job."""
+
     job: JobView
 
 
@@ -80,6 +82,8 @@ class NodesAnswer(msgspec.Struct, frozen=True):
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):
+    """One node."""
+
     node: NodeView
 
 
@@ -124,6 +128,8 @@ class RegisteredAnswer(msgspec.Struct, frozen=True):
 
 
 class CancelOrder(msgspec.Struct, frozen=True):
+    """An attempt that the node must stop."""
+
     job: str
     fence: int
 
@@ -168,6 +174,8 @@ class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 
 
 class MarkedAnswer(msgspec.Struct, frozen=True):
+    """The state that the node has now."""
+
     outcome: Literal["marked"]
     state: str
 
@@ -180,6 +188,8 @@ class PoolsAnswer(msgspec.Struct, frozen=True):
 
 
 class PoolAnswer(msgspec.Struct, frozen=True):
+    """One pool."""
+
     pool: PoolView
     config_version: int
 

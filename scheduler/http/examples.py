@@ -16,8 +16,8 @@ def example_of(schema: dict[str, Any], schemas: Schemas, owner: str = "", name: 
         return example_of(schemas[inner], schemas, inner)
     word = word_of(owner, name)
     given = word.example if word else None
-    for choice in schema.get("anyOf", ())[:1]:
-        return example_of(choice, schemas, owner, name)
+    if "type" not in schema and "anyOf" in schema:
+        return example_of(schema["anyOf"][0], schemas, owner, name)
     if "enum" in schema:
         return given if given in schema["enum"] else schema["enum"][0]
     match schema.get("type"):

@@ -77,6 +77,8 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The node begins the attempt of this fence."""
+
     fence: FenceNumber
 
 
@@ -106,6 +108,8 @@ class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class RunningJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An attempt that runs on the node."""
+
     job: Annotated[str, Meta(pattern=JOB_ID_PATTERN, max_length=129)]
     fence: FenceNumber
 
@@ -125,6 +129,8 @@ class HeartbeatBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 class DrainBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long running jobs may go on."""
+
     drain_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
 
 
