@@ -1,5 +1,6 @@
 """What a person may set: `FLEET_*` in the environment over a TOML file, over these defaults."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "`redis+sentinel://host,host/service`, each with TLS as `rediss…`, or `unix://`"
         ),
     ] = "redis://127.0.0.1:6379"
-    namespace: Annotated[str, Meta(description="first part of every key")] = "fleet"
+    namespace: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", description="first part of every key")
+    ] = "fleet"
     refresh_ms: Annotated[
         int, Meta(ge=10, le=60_000, description="milliseconds between two refreshes of the snapshot")
     ] = 200
@@ -51,6 +54,7 @@ class Setting:
     meaning: str
     low: int | None
     high: int | None
+    pattern: str
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -62,10 +66,13 @@ class Setting:
 def _setting(field: msgspec.structs.FieldInfo) -> Setting:
     (meta,) = (meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
     low, high = (None if bound is None else int(bound) for bound in (meta.ge, meta.le))
-    return Setting(field.name, field.default, meta.description or "", low, high)
+    return Setting(field.name, field.default, meta.description or "", low, high, meta.pattern or "")
 
 
 SETTINGS = {field.name: _setting(field) for field in msgspec.structs.fields(Settings)}
+
+
+_END = r"\Z"
 
 
 def _converted(name: str, value: object) -> object:
@@ -75,6 +82,8 @@ def _converted(name: str, value: object) -> object:
     if low is None or high is None:
         if not isinstance(value, str) or not value:
             raise BadInput(name, "must be text")
+        if re.match(SETTINGS[name].pattern, value) is None:
+            raise BadInput(name, f"must be text as {SETTINGS[name].pattern.removesuffix(_END)}")
         return value
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None

@@ -83,7 +83,10 @@ def _query(text: str, known: tuple[str, ...]) -> dict[str, Any]:
 
 def read_address(url: str) -> Address:
     """The address that a URL spells; raises BadInput for what it cannot mean."""
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError as error:
+        raise _refused(f"cannot be read: {error}") from error
     if split.scheme not in _SCHEMES:
         raise _refused(f"must begin with one of {', '.join(f'{s}://' for s in _SCHEMES)}")
     kind, tls = _SCHEMES[split.scheme]

@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import redis
@@ -40,11 +41,11 @@ def settings(count: int, seed: int) -> running.Seen:
 
 def bodies(stage: Stage, count: int, seed: int) -> running.Seen:
     """Over HTTP; the replica must not grow meanwhile, and must answer afterwards."""
-    judge = Bodies(stage).judge
-    warm = running.run("bodies", requests(), judge, min(WARM_UP, count // 4), seed)
-    before = stage.rss_mib()
-    seen = running.run("bodies", requests(), judge, count - warm.cases, seed + 1_000_000)
-    after = stage.rss_mib()
+    with closing(Bodies(stage)) as judge:
+        warm = running.run("bodies", requests(), judge.judge, min(WARM_UP, count // 4), seed)
+        before = stage.rss_mib()
+        seen = running.run("bodies", requests(), judge.judge, count - warm.cases, seed + 1_000_000)
+        after = stage.rss_mib()
     seen.outcomes.update(warm.outcomes)
     seen.violations += warm.violations
     print(f"bodies: the replica had {before:.1f} MiB after {warm.cases:,} cases, {after:.1f} MiB at the end")

@@ -98,9 +98,13 @@ class Bodies:
         host, _, port = stage.url.removeprefix("http://").partition(":")
         self._http = http.client.HTTPConnection(host, int(port), timeout=30)
 
+    def close(self) -> None:
+        self._http.close()
+
     def _seed(self) -> None:
         seed(self._stage.redis)
         self._left = RESEED_AFTER
+        self._reaped = self._stage.redis.hget(P, "reaped_ms")
         self._digest = self._now()
 
     def _now(self) -> dict[str, str]:

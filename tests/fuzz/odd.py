@@ -82,8 +82,8 @@ def _once(draw: st.DrawFn, value: Any) -> Any:
         match draw(st.integers(0, 4)):
             case 0:
                 return value[:at] + value[at + 1 :]
-            case 1:
+            case 1 if len(packed(value)) < 2_000:
                 return value * draw(st.sampled_from([2, 70, 1_100]))
             case _:
                 return [*value[:at], draw(_once(value[at])), *value[at + 1 :]]
-    return draw(st.one_of(VALUES, VALUES, VALUES, LARGE))
+    return draw(LARGE if draw(st.integers(0, 40)) == 40 else VALUES)

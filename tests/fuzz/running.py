@@ -56,7 +56,11 @@ def _search(seen: Seen, cases: st.SearchStrategy[Any], judge: Callable[[Any], st
     )
     @given(case=cases)
     def one(case: Any) -> None:
-        seen.outcomes[judge(case)] += 1
+        try:
+            seen.outcomes[judge(case)] += 1
+        except Exception as error:
+            error.add_note(repr(case)[:1_000])
+            raise
 
     try:
         one()

@@ -42,7 +42,7 @@ def seed(client: redis.Redis) -> None:
     """An emptied server with the library, some nodes, and the pools that examples name."""
     client.flushall()
     client.execute_command("FUNCTION", "LOAD", "REPLACE", read_library().code)
-    for pool in ("pool-2", "default"):
+    for pool in ("pool-2", "pool-1", "default"):
         client.execute_command("FCALL", "fleet1_pool_put", 1, P, pool, '{"selector":{"all":true}}')
     for number in range(NODES):
         fields = ("endpoint", f"http://10.0.0.{number}:9000", "slots", 1_000, "capabilities", "asr:zh tts:en gpu")
