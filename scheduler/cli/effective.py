@@ -31,7 +31,13 @@ def _lines() -> list[SettingLine]:
         shown = without_secrets(value) if known.name == "redis_url" else value
         lines.append(
             SettingLine(
-                known.name, known.variables, shown, known.default, known.low, known.high, known.meaning.replace("`", "")
+                known.name,
+                known.variables,
+                shown,
+                known.default,
+                known.low,
+                known.high,
+                known.meaning.replace("`", ""),
             )
         )
     return lines

@@ -16,8 +16,8 @@ from scheduler.http.words import word_of
 
 _REFERENCE = "#/components/schemas/{name}"
 _DESCRIPTION = """\
-Places every request, now, on a live node of an unlike fleet. Bodies and answers are JSON, or msgpack where Content-Type
-and Accept say so; every problem is a document of RFC 9457."""
+Places every request, now, on a live node of an unlike fleet. Bodies and answers are JSON, or msgpack where the
+headers Content-Type and Accept say so; every problem is a document of RFC 9457."""
 _RETRY_AFTER = {
     "description": "whole seconds after which another try may help",
     "schema": {"type": "integer", "minimum": 1},
@@ -125,7 +125,9 @@ def _response(operation: Operation, status: int, good: dict[str, Any]) -> dict[s
     if status < 400:
         headers = {"Location": _LOCATION} if operation.name == "post_job" and status != 200 else {}
         links = _links(operation, status)
-        return told | {"content": good} | ({"headers": headers} if headers else {}) | ({"links": links} if links else {})
+        return (
+            told | {"content": good} | ({"headers": headers} if headers else {}) | ({"links": links} if links else {})
+        )
     problem = {"schema": {"$ref": _REFERENCE.format(name="Problem")}, "example": _problem(operation, status)}
     told["content"] = {"application/problem+json": problem, "application/problem+msgpack": problem}
     if status in {429, 503}:

@@ -29,7 +29,7 @@ SHAPES: dict[str, Any] = {
     "limit": Annotated[int, Meta(ge=1, le=1_000)],
     "get_nodes.limit": Annotated[int, Meta(ge=1, le=200)],
     "wait_ms": Annotated[int, Meta(ge=0, le=WAIT_MAX_MS)],
-    "X-Fleet-Tenant": Annotated[str, Meta(pattern=ID_PATTERN, max_length=64, extra_json_schema={"default": "default"})],
+    "X-Fleet-Tenant": Annotated[Id, Meta(extra_json_schema={"default": "default"})],
     "Last-Event-ID": Position,
 }  # fmt: skip
 

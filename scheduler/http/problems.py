@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from scheduler.errors import BadInput, FleetError
 
+
 class Kind(NamedTuple):
     """One kind of problem, as readers of the API are told of it."""
 

@@ -1,4 +1,4 @@
-"""Hostile input by the hundred thousand, to a live replica and to the functions; exits with status 1 on a violation."""
+"""Hostile input by the hundred thousand, to a live replica and to the functions; ends with 1 on a violation."""
 
 import argparse
 import os

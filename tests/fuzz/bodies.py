@@ -1,5 +1,5 @@
-"""Bodies that nobody should send, on every route that takes one: each has an answer that the API's document names, and
-one that is refused changes no key but the clocks.
+"""Bodies that nobody should send, on every route that takes one: each has an answer that the API's document names,
+and one that is refused changes no key but the clocks.
 """
 
 import http.client
@@ -116,7 +116,7 @@ class Bodies:
 
     def _ask(self, sent: Sent) -> tuple[int, dict[str, str], bytes]:
         headers = {name: value.encode("latin-1") for name, value in sent.headers.items()}
-        self._http.request(sent.method, sent.path, sent.body, headers)  # type: ignore[arg-type]
+        self._http.request(sent.method, sent.path, sent.body, headers)
         answer = self._http.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
@@ -139,7 +139,9 @@ class Bodies:
         if reaped != self._reaped:
             self._reaped, self._digest = reaped, now
             return f"{status}, reaped meanwhile"
-        assert now == self._digest, f"{sent.method} {sent.path} answers {status} and changed {_changed(self._digest, now)}"
+        assert now == self._digest, (
+            f"{sent.method} {sent.path} answers {status} and changed {_changed(self._digest, now)}"
+        )
         return str(status)
 
     def _check_answer(self, sent: Sent, status: int, headers: dict[str, str], body: bytes) -> None:

@@ -23,7 +23,9 @@ class Run(NamedTuple):
 
 def conform(stage: Stage, examples: int, seed: int | None = None, timeout_s: float = 3_600) -> Run:
     """So many examples for each route beside those that its schema asks for; without a seed always the same."""
-    chosen = ["--generation-deterministic"] if seed is None else ["--seed", str(seed), "--generation-database", "none"]
+    chosen = (
+        ["--generation-deterministic"] if seed is None else ["--seed", str(seed), "--generation-database", "none"]
+    )
     argv = [
         str(Path(sys.executable).with_name("st")),
         *("--config-file", str(HERE / "schemathesis.toml")),

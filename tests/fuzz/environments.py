@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from scheduler.errors import BadInput
-from scheduler.settings import SETTINGS, load_settings
-from scheduler.store.address import read_address, without_secrets
+from scheduler.settings import SETTINGS, Settings, load_settings
+from scheduler.store.address import Address, read_address, without_secrets
 from tests.fuzz.odd import NUMBERS, TEXTS
 
 _URLS = st.one_of(
@@ -29,14 +29,14 @@ _TOML_VALUES = st.one_of(
     st.sampled_from(["true", '""', "'x'", "[1]", "{a=1}", "1979-05-27", "nan", "0x10", "1_000", '"10"', "'''a'''"]),
     TEXTS.map(lambda text: f'"{text}"'),
 )
-_LINES = st.builds(
-    "{} = {}".format, st.one_of(st.sampled_from(sorted(SETTINGS)), st.text(max_size=6)), _TOML_VALUES
-)
+_LINES = st.builds("{} = {}".format, st.one_of(st.sampled_from(sorted(SETTINGS)), st.text(max_size=6)), _TOML_VALUES)
 _FILES = st.one_of(
     st.none(),
     st.lists(_LINES, max_size=4).map(lambda lines: "\n".join(lines).encode("utf-8", "surrogatepass")),
     st.binary(max_size=40),
-    st.sampled_from([b"", b"[table]\nrefresh_ms = 1\n", b"a = [" * 2_000, b"\xef\xbb\xbfrefresh_ms = 50", b"x = 1" * 9]),
+    st.sampled_from(
+        [b"", b"[table]\nrefresh_ms = 1\n", b"a = [" * 2_000, b"\xef\xbb\xbfrefresh_ms = 50", b"x = 1" * 9]
+    ),
 )
 
 
@@ -63,18 +63,24 @@ class Environments:
             settings = load_settings(environ)
             address = read_address(settings.redis_url)
         except BadInput as error:
-            assert error.field, error
-            assert error.what, error
-            return "bad input"
-        for setting in SETTINGS.values():
-            value = getattr(settings, setting.name)
-            if setting.low is not None and setting.high is not None:
-                assert isinstance(value, int), setting
-                assert setting.low <= value <= setting.high, setting
-        password = address.options.get("password", "")
-        shown = without_secrets(settings.redis_url)
-        assert len(password) < 4 or password not in shown, shown
-        return "sound"
+            refused = error
+        else:
+            return _sound(settings, address)
+        assert refused.field, refused
+        assert refused.what, refused
+        return "bad input"
+
+
+def _sound(settings: Settings, address: Address) -> str:
+    for setting in SETTINGS.values():
+        value = getattr(settings, setting.name)
+        if setting.low is not None and setting.high is not None:
+            assert isinstance(value, int), setting
+            assert setting.low <= value <= setting.high, setting
+    password = address.options.get("password", "")
+    shown = without_secrets(settings.redis_url)
+    assert len(password) < 4 or password not in shown, shown
+    return "sound"
 
 
 def folder() -> "tempfile.TemporaryDirectory[str]":

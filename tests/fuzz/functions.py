@@ -1,5 +1,5 @@
-"""Each function with the raw arguments that redis-cli could send: it answers a word of its own or BADARG, never raises,
-and a call that is refused as misuse changes no key.
+"""Each function with the raw arguments that redis-cli could send: it answers a word of its own or BADARG, never
+raises, and a call that is refused as misuse changes no key.
 """
 
 import functools

@@ -56,9 +56,7 @@ def test_no_environment_or_file_is_anything_but_sound_or_bad_input() -> None:
     assert {"sound", "bad input"} == seen.outcomes.keys()
 
 
-def test_the_document_says_what_a_live_replica_does(
-    stage: Stage, record_property: Any
-) -> None:
+def test_the_document_says_what_a_live_replica_does(stage: Stage, record_property: Any) -> None:
     done = conform(stage, examples=5)
     assert done.status == 0, done.said
     assert done.cases > 2_000

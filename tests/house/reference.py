@@ -1,7 +1,7 @@
 """Writes docs/http.md and docs/settings.md from the program itself: `.venv/bin/python -m tests.house.reference`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,22 @@ DOCS = Path(__file__).parents[2] / "docs"
 COMMAND = ".venv/bin/python -m tests.house.reference"
 _MADE = f"<!-- Made from the program by `{COMMAND}`: change the program, not this page. -->\n"
 _HTTP = """\
-What a replica answers over HTTP, the same at every replica. It is told by each of them as OpenAPI 3.1 at `/openapi.json`,
-which this page is made from. [client.md](client.md) has the library that speaks it.
+What every replica answers over HTTP. Each of them tells it as OpenAPI 3.1 at `/openapi.json`, which this page is made
+from. [client.md](client.md) has the library that speaks it.
 
 - **Bodies** are JSON, or msgpack with `Content-Type: application/msgpack`, of at most {body:,} bytes unless
-  `FLEET_BODY_MAX_BYTES` says otherwise. `Accept` chooses the form of the answer; without it the answer comes as the body did.
-- **Names** that a body should not have are refused. An answer may get further ones with any release: pass over what you do
-  not know.
+  `FLEET_BODY_MAX_BYTES` says otherwise. `Accept` chooses the form of the answer; without it the answer comes as the
+  body did.
+- **Names** that a body should not have are refused. An answer may get further ones with any release: pass over what
+  you do not know.
 - **Instants** end in `_at_ms` and are wall clock; **durations** end in `_ms`.
-- **Problems** are documents of RFC 9457, `application/problem+json` or `application/problem+msgpack`; [their kinds](#problems)
-  are at the end. Where another try may help, `Retry-After` says after how many seconds.
+- **Problems** are documents of RFC 9457, `application/problem+json` or `application/problem+msgpack`;
+  [their kinds](#problems) are at the end. Where another try may help, `Retry-After` says after how many seconds.
 """
 _SETTINGS = """\
-Each setting is an environment variable, or a name in the TOML file that `FLEET_CONFIG` points to. The environment wins.
-`fleet settings` prints what holds where it is called. A value that is not in the range is refused at the start, by name.
+Each setting is an environment variable, or a name in the TOML file that `FLEET_CONFIG` points to. The environment
+wins. `fleet settings` prints what holds where it is called. A value that is not in the range is refused at the start,
+by name.
 """
 
 
@@ -34,7 +36,7 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[Sequence[str]]) -> str:
     return _row(*head) + "|" + "---|" * len(head) + "\n" + "".join(_row(*row) for row in rows)
 
 
@@ -64,10 +66,10 @@ def kind_of(schema: dict[str, Any]) -> str:
             distinct = "distinct " if schema.get("uniqueItems") else ""
             return f"list{_bounds(schema, 'minItems', 'maxItems')} {distinct}".rstrip() + inner
         case "object":
-            inner = schema.get("additionalProperties")
+            other = schema.get("additionalProperties")
             names = f", names {kind_of(schema['propertyNames'])}" if "propertyNames" in schema else ""
             return "object" + _bounds(schema, "minProperties", "maxProperties") + names + (
-                f": {kind_of(inner)}" if isinstance(inner, dict) else ""
+                f": {kind_of(other)}" if isinstance(other, dict) else ""
             )  # fmt: skip
         case "string":
             pattern = f" as `{schema['pattern']}`" if "pattern" in schema else ""
@@ -114,7 +116,9 @@ def _answers(told: dict[str, Any]) -> Iterator[str]:
     for status, response in told["responses"].items():
         kind, content = next(iter(response["content"].items()))
         body = kind_of(content["schema"]) if "$ref" in content["schema"] else f"`{kind}`"
-        headers = " ".join(f"`{name}`: {header['description']}" for name, header in response.get("headers", {}).items())
+        headers = " ".join(
+            f"`{name}`: {header['description']}" for name, header in response.get("headers", {}).items()
+        )
         rows.append((str(status), str(response["description"]), body, headers))
         if int(status) < 300 and "example" in content:
             shown = _block(content["example"])
@@ -151,7 +155,9 @@ def http_page() -> str:
     operations = [
         (method.upper(), path, one) for path, methods in told["paths"].items() for method, one in methods.items()
     ]
-    parts.append(_table(("route", "what it does"), [(f"`{m} {path}`", one["summary"]) for m, path, one in operations]))
+    parts.append(
+        _table(("route", "what it does"), [(f"`{m} {path}`", one["summary"]) for m, path, one in operations])
+    )
     for method, path, one in operations:
         parts += [f"### `{method} {path}`\n", f"{one['summary']}.\n"]
         parts += [*_parameters(one), *_body(one), *_answers(one)]

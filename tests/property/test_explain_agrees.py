@@ -29,6 +29,8 @@ from tests.property.worlds import DEMANDS, WORLDS, Asked, World, become
 Answer = dict[str, Any]
 # Each world is asked so many times: 200 cases, or more where that is set.
 DEMANDS_EACH = 8
+# What the page has where there is nothing to say.
+_NONE = "\N{EN DASH}"
 WORLDS_EACH = int(os.environ.get("FLEET_AGREE_EXAMPLES", "25"))
 _CLASSES = ("placeable", "overloaded", "unavailable", "impossible", "denied")
 _ASKED = DEMANDS.filter(lambda asked: asked.body() is not None)
@@ -143,14 +145,18 @@ async def over_http(url: str, demands: list[Asked]) -> list[tuple[Answer, str]]:
     return told
 
 
-def form_of(asked: Asked) -> list[tuple[str, str]]:
+def form_of(asked: Asked) -> httpx.QueryParams:
     """The fields of the page's form, as a browser sends them."""
     body = asked.body()
     assert body is not None
-    fields = [("for", asked.tenant), ("exclude", " ".join(asked.exclude)), ("requires", " ".join(body.get("requires", [])))]
+    fields = [
+        ("for", asked.tenant),
+        ("exclude", " ".join(asked.exclude)),
+        ("requires", " ".join(body.get("requires", []))),
+    ]
     fields += [("services", name) for name in body.get("services", [])]
     fields += [(name, body.get(name, "")) for name in ("src", "tgt", "pool")]
-    return fields if asked.fallback else [*fields, ("direct", "1")]
+    return httpx.QueryParams(tuple(fields if asked.fallback else [*fields, ("direct", "1")]))
 
 
 def in_words_of_the_page(document: Answer) -> Answer:
@@ -171,7 +177,11 @@ def in_words_of_the_page(document: Answer) -> Answer:
             for pool in document["pools"]
         },
         "nodes": {
-            node["id"]: [node["pool"] or "–", node["verdict"].replace("_", " "), _words(node["conditions"]) or "–"]
+            node["id"]: [
+                node["pool"] or _NONE,
+                node["verdict"].replace("_", " "),
+                _words(node["conditions"]) or _NONE,
+            ]
             for node in document["nodes"]
         },
     }

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from scheduler.errors import BadInput
-from scheduler.store.address import without_secrets, read_address
+from scheduler.store.address import read_address, without_secrets
 from scheduler.store.client import SentinelClient, ServerClient, connect
 from scheduler.store.cluster import ClusterClient
 
