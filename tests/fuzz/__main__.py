@@ -56,28 +56,44 @@ def bodies(stage: Stage, count: int, seed: int) -> running.Seen:
     return seen
 
 
+def hostile(options: argparse.Namespace) -> list[running.Seen]:
+    """Each kind that is asked for, with its share of the cases."""
+    seen = []
+    for kind, share in SHARES.items():
+        if options.only not in {None, kind}:
+            continue
+        count = options.cases if options.only else options.cases * share // 100
+        if kind == "bodies":
+            with staged() as stage:
+                seen.append(bodies(stage, count, options.seed))
+        else:
+            seen.append({"functions": functions, "settings": settings}[kind](count, options.seed))
+        print(seen[-1].told())
+        print("".join(f"  {line}\n" for line in seen[-1].violations), end="", flush=True)
+    return seen
+
+
+def conforming(examples: int, seed: int) -> int:
+    """Violations of the API's document."""
+    with staged() as stage:
+        run = conform(stage, examples, seed)
+        answers = stage.answers()
+    print(f"schemathesis: {run.cases:,} cases, status {run.status}" + (f"\n{run.said}" if run.status else ""))
+    return int(run.status != 0) + int(not answers)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="in all, without those of schemathesis")
     parser.add_argument("--examples", type=int, default=100, help="of schemathesis for each route; 0 for none of it")
+    parser.add_argument("--only", choices=list(SHARES), help="all cases of one kind")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    count = {kind: options.cases * share // 100 for kind, share in SHARES.items()}
-    told = [functions(count["functions"], options.seed), settings(count["settings"], options.seed)]
-    with staged() as stage:
-        told.append(bodies(stage, count["bodies"], options.seed))
+    told = hostile(options)
     violations = sum(len(seen.violations) for seen in told)
-    for seen in told:
-        print(seen.told())
-        print("".join(f"  {line}\n" for line in seen.violations), end="", flush=True)
     if options.examples:
-        with staged() as stage:
-            run = conform(stage, options.examples, options.seed)
-            violations += int(run.status != 0) + int(not stage.answers())
-            print(f"schemathesis: {run.cases:,} cases, status {run.status}")
-            if run.status:
-                print(run.said)
+        violations += conforming(options.examples, options.seed)
     print(f"cases: {sum(seen.cases for seen in told):,}  violations: {violations}", flush=True)
     return int(violations > 0)
 

@@ -1,5 +1,6 @@
 """Runs so many cases of a kind and says what was seen; the first case that breaks a rule is made small and shown."""
 
+import sys
 import time
 import traceback
 from collections import Counter
@@ -40,7 +41,9 @@ def run(kind: str, cases: st.SearchStrategy[Any], judge: Callable[[Any], str], c
     while seen.cases < count and len(seen.violations) < 5:
         _search(seen, cases, judge, min(CHUNK, count - seen.cases), seed + chunk)
         chunk += 1
-    seen.took_s = time.monotonic() - started
+        seen.took_s = time.monotonic() - started
+        if chunk % 5 == 0:
+            print(f"  {seen.told()}", file=sys.stderr, flush=True)
     return seen
 
 
