@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One of the settings as people are told of it; those of text have no range."""
+    """One of the settings as people are told of it: numbers have ranges, words choices, other texts a pattern."""
 
     name: str
     default: object
@@ -55,6 +55,12 @@ class Setting:
     low: int | None
     high: int | None
     pattern: str
+    choices: tuple[str, ...]
+
+    @property
+    def range(self) -> str:
+        """What it may be, for people."""
+        return ", ".join(self.choices) if self.low is None else f"{self.low:,} to {self.high:,}"
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -64,9 +70,11 @@ class Setting:
 
 
 def _setting(field: msgspec.structs.FieldInfo) -> Setting:
-    (meta,) = (meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
+    kind, *metas = (field.type.__origin__, *field.type.__metadata__)
+    meta = next(meta for meta in metas if isinstance(meta, Meta))
     low, high = (None if bound is None else int(bound) for bound in (meta.ge, meta.le))
-    return Setting(field.name, field.default, meta.description or "", low, high, meta.pattern or "")
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    return Setting(field.name, field.default, meta.description or "", low, high, meta.pattern or "", choices)
 
 
 SETTINGS = {field.name: _setting(field) for field in msgspec.structs.fields(Settings)}
@@ -82,6 +90,9 @@ def _converted(name: str, value: object) -> object:
     if low is None or high is None:
         if not isinstance(value, str) or not value:
             raise BadInput(name, "must be text")
+        choices = SETTINGS[name].choices
+        if choices and value not in choices:
+            raise BadInput(name, f"must be one of {', '.join(choices)}")
         if re.match(SETTINGS[name].pattern, value) is None:
             raise BadInput(name, f"must be text as {SETTINGS[name].pattern.removesuffix(_END)}")
         return value

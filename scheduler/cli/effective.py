@@ -18,8 +18,7 @@ class SettingLine(msgspec.Struct, frozen=True):
     variables: tuple[str, ...]
     value: object
     default: object
-    low: int | None
-    high: int | None
+    range: str
     meaning: str
 
 
@@ -35,8 +34,7 @@ def _lines() -> list[SettingLine]:
                 known.variables,
                 shown,
                 known.default,
-                known.low,
-                known.high,
+                known.range,
                 known.meaning.replace("`", ""),
             )
         )
@@ -55,7 +53,6 @@ def settings(*, as_json: bool) -> None:
     for line in lines:
         told = Text(line.variables[0], "bold")
         told.append(f" {line.value}", "cyan" if line.value != line.default else "default")
-        bounds = "" if line.low is None else f", {line.low:,} to {line.high:,}"
-        told.append(f"  default {line.default}{bounds}", "dim")
+        told.append(f"  default {line.default}{', ' if line.range else ''}{line.range}", "dim")
         console.print(told, highlight=False, soft_wrap=True)
         console.print(Text(f"    {line.meaning}"), soft_wrap=True)

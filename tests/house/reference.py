@@ -173,7 +173,7 @@ def settings_page() -> str:
             " or ".join(f"`{variable}`" for variable in setting.variables),
             f"`{setting.name}`",
             f"{setting.default:,}" if isinstance(setting.default, int) else f"`{setting.default}`",
-            "" if setting.low is None else f"{setting.low:,} to {setting.high:,}",
+            setting.range,
             setting.meaning,
         )
         for setting in SETTINGS.values()
