@@ -70,8 +70,8 @@ class Setting:
 
 
 def _setting(field: msgspec.structs.FieldInfo) -> Setting:
-    kind, *metas = (field.type.__origin__, *field.type.__metadata__)
-    meta = next(meta for meta in metas if isinstance(meta, Meta))
+    kind = field.type.__origin__
+    meta: Meta = next(meta for meta in field.type.__metadata__ if isinstance(meta, Meta))
     low, high = (None if bound is None else int(bound) for bound in (meta.ge, meta.le))
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     return Setting(field.name, field.default, meta.description or "", low, high, meta.pattern or "", choices)
