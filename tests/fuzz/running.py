@@ -70,4 +70,5 @@ def _search(seen: Seen, cases: st.SearchStrategy[Any], judge: Callable[[Any], st
     except Exception as error:  # noqa: BLE001 - whatever it is, no rule allows it
         what = "".join(traceback.format_exception_only(error)).strip()
         seen.violations.append(what[:2_000])
+        print(f"  {seen.kind}: {seen.violations[-1]}", file=sys.stderr, flush=True)
         seen.outcomes["violation"] += 1
