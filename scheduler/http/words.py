@@ -173,6 +173,7 @@ WORDS: dict[str, Word] = {
     "title": Word("the same in words", "Invalid value"),
     "status": Word("the HTTP status", 422),
     "BatchOutcome.status": Word("the status that the job would have had alone", 201),
+    "request_id": Word("the id of the request, as in the header X-Request-Id and in the logs", "0f5c9a1e7b"),
     "detail": Word("what is wrong, for people", "limit must be a whole number from 1 to 200"),
     "code": Word("the wire code of what failed", "server_unavailable"),
     "field": Word("the field, parameter or header that is wrong", "limit"),
