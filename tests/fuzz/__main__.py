@@ -21,7 +21,7 @@ from tests.fuzz.stage import Stage, staged
 # Out of a hundred cases; what schemathesis does comes on top.
 SHARES = {"functions": 45, "bodies": 45, "settings": 10}
 WARM_UP = 500
-GROWTH_MAX_MIB = 48.0
+GROWTH_MAX_MIB = 16.0
 
 
 def functions(count: int, seed: int) -> running.Seen:
