@@ -78,6 +78,8 @@ def create_app(settings: Settings) -> Starlette:
             Exception: problem_response,
         },
     )
+    # each path has one spelling: a redirect would be an answer that no reader of the API expects
+    app.router.redirect_slashes = False
     app.state.engine = engine
     app.state.metrics = metrics
     app.state.bodies = Bodies()

@@ -29,6 +29,7 @@ _COMMANDS = {
     "replay": "scheduler.cli.replay:replay",
     "schema": "scheduler.cli.schema:schema",
     "serve": "scheduler.cli.serve:serve",
+    "settings": "scheduler.cli.effective:settings",
     "shard": "scheduler.cli.shard:shard",
     "simulate": "scheduler.cli.simulate:simulate",
     "submit": "scheduler.cli.submit:submit",

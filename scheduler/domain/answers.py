@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from scheduler.domain.explanation import Class
 from scheduler.domain.job import JobState
+from scheduler.domain.node import NodeState
 from scheduler.domain.tenants import TenantView
 from scheduler.domain.views import JobView, NodeAddress, NodeView, PoolView
 
@@ -59,6 +60,8 @@ class BatchAnswer(msgspec.Struct, frozen=True):
 
 
 class JobAnswer(msgspec.Struct, frozen=True):
+    """One job."""
+
     job: JobView
 
 
@@ -89,6 +92,8 @@ class NodesAnswer(msgspec.Struct, frozen=True):
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):
+    """One node."""
+
     node: NodeView
 
 
@@ -140,6 +145,8 @@ class RegisteredAnswer(msgspec.Struct, frozen=True):
 
 
 class CancelOrder(msgspec.Struct, frozen=True):
+    """An attempt that the node must stop."""
+
     job: str
     fence: int
 
@@ -188,6 +195,8 @@ class ExplainAnswer(msgspec.Struct, frozen=True, rename={"class_": "class"}):
 
 
 class MarkedAnswer(msgspec.Struct, frozen=True):
+    """The state that the node has now."""
+
     outcome: Literal["marked"]
     state: str
 
@@ -200,6 +209,8 @@ class TenantsAnswer(msgspec.Struct, frozen=True):
 
 
 class TenantAnswer(msgspec.Struct, frozen=True):
+    """One tenant, its quotas and what it has of them."""
+
     tenant: TenantView
     tenants_version: int
 
@@ -212,5 +223,38 @@ class PoolsAnswer(msgspec.Struct, frozen=True):
 
 
 class PoolAnswer(msgspec.Struct, frozen=True):
+    """One pool."""
+
     pool: PoolView
     config_version: int
+
+
+class SnapshotFacts(msgspec.Struct, frozen=True):
+    """What this replica's snapshot says."""
+
+    version: int
+    age_ms: int
+    nodes: int
+
+
+class ClusterFacts(msgspec.Struct, frozen=True):
+    """One shard as Redis has it, beside what this replica's snapshot says."""
+
+    epoch: str
+    abi: int
+    revision: int
+    version: int
+    structure_version: int
+    config_version: int
+    leases: int
+    free_nodes: int
+    waiting_queues: int
+    nodes: dict[NodeState, int]
+    slots: int
+    snapshot: SnapshotFacts
+
+
+class ClusterAnswer(ClusterFacts, frozen=True):
+    """The fleet in numbers: sums over the shards, versions of the first; of several shards also each."""
+
+    shards: dict[str, ClusterFacts] | UnsetType = UNSET

@@ -19,7 +19,9 @@ PAIRS_MAX = 1_024
 # The pattern is for readers of the schema: `language` checks it, and says in words what is wrong.
 Code = Annotated[str, Meta(extra_json_schema={"pattern": LANGUAGE_PATTERN, "maxLength": LANGUAGE_MAX})]
 Codes = Annotated[tuple[Code, ...], Meta(max_length=LANGUAGES_MAX)]
-PairTexts = Annotated[tuple[str, ...], Meta(max_length=PAIRS_MAX)]
+_PAIR_PATTERN = f"{LANGUAGE_PATTERN[:-2]}>{LANGUAGE_PATTERN[1:]}"
+PairText = Annotated[str, Meta(extra_json_schema={"pattern": _PAIR_PATTERN, "maxLength": 2 * LANGUAGE_MAX + 1})]
+PairTexts = Annotated[tuple[PairText, ...], Meta(max_length=PAIRS_MAX)]
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="service", tag=str.lower):

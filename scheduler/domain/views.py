@@ -7,6 +7,8 @@ from scheduler.domain.pool import Selector, Strategy
 
 
 class NodeAddress(msgspec.Struct, frozen=True):
+    """A node and where it is reached."""
+
     id: str
     endpoint: str
 

@@ -1,10 +1,12 @@
 """The routes under /v1/nodes, and /v1/cluster."""
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.domain.answers import (
     CancelOrder,
+    ClusterAnswer,
     HeartbeatAnswer,
     MarkedAnswer,
     NodeAnswer,
@@ -140,4 +142,4 @@ async def delete_node(request: Request) -> Response:
 
 async def get_cluster(request: Request) -> Response:
     engine: Engine = request.app.state.engine
-    return answer(request, await (await engine.known()).fleet.cluster())
+    return answer(request, msgspec.convert(await (await engine.known()).fleet.cluster(), ClusterAnswer))

@@ -1,6 +1,6 @@
 """The routes under /v1/pools. The function that stores a pool is the one judge of what it may be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,12 +63,26 @@ async def get_pool(request: Request) -> Response:
     return answer(request, told)
 
 
+_KINDS = {"selector": dict, "tenants": list, "fallback": list}
+_SELECTOR_KINDS = {"capabilities": list, "labels": dict}
+
+
+def _empties_checked(pool: dict[str, Any], at: str = "", kinds: Mapping[str, type] = _KINDS) -> None:
+    """What the function cannot see: its decoder makes one thing of an empty list and an empty object."""
+    for name, kind in kinds.items():
+        value = pool.get(name)
+        if value in ({}, []) and not isinstance(value, kind):
+            raise BadInput(at + name, f"must be {'a list' if kind is list else 'an object'}")
+    if not at and isinstance(selector := pool.get("selector"), dict):
+        _empties_checked(selector, "selector.", _SELECTOR_KINDS)
+
+
 async def put_pool(request: Request) -> Response:
     engine: Engine = request.app.state.engine
     name, packed, raw = _pool_name(request), is_packed(request), await read_body(request)
     if len(raw) > BODY_MAX_BYTES:
         raise BadInput("body", f"must be at most {BODY_MAX_BYTES} bytes")
-    decoded(raw, dict[str, Any], packed=packed)
+    _empties_checked(decoded(raw, dict[str, Any], packed=packed))
     text = json_of(raw, "body") if packed else raw
     try:
         await (await engine.known()).pools.put(name, text.decode())

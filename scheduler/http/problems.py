@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -12,6 +12,59 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scheduler.errors import BadInput, FleetError
+
+
+class Kind(NamedTuple):
+    """One kind of problem, as readers of the API are told of it."""
+
+    title: str
+    statuses: tuple[int, ...]
+    meaning: str
+
+    @property
+    def type(self) -> str:
+        return _type(self.title)
+
+
+def _type(title: str) -> str:
+    return f"urn:fleet:{title.lower().replace(' ', '-')}"
+
+
+# Every title that a Problem may have; a test holds the sources to it.
+PROBLEMS = (
+    Kind("Broken JSON", (400,), "the body is no JSON"),
+    Kind("Broken msgpack", (400,), "the body is no msgpack"),
+    Kind("Broken request", (400,), "what came is not HTTP/1.1"),
+    Kind("Late request", (408,), "the whole request did not arrive within `arrival_ms`"),
+    Kind("URL too long", (414,), "the path with its query is longer than a replica takes"),
+    Kind("Headers too large", (431,), "the headers are more or longer than a replica takes"),
+    Kind("Broken body", (400,), "the body ended before its length"),
+    Kind("Unauthorized", (401,), "there is no key, or none that is good"),
+    Kind(
+        "Forbidden",
+        (403,),
+        "the pool that is named does not serve this tenant, or the key has not the role or tenant",
+    ),
+    Kind("Unknown job", (404,), "no job of this tenant has this id"),
+    Kind("Unknown node", (404,), "no node has this id, or none that this tenant may see; a node registers again"),
+    Kind("Unknown pool", (404,), "no pool has this name"),
+    Kind("Unknown tenant", (404,), "the tenant has no quotas of its own, or is not the key's"),
+    Kind("Unknown page", (404,), "the dashboard has no such page"),
+    Kind("Not Found", (404,), "there is no such path"),
+    Kind("Method Not Allowed", (405,), "the path has other methods: the header Allow names them"),
+    Kind("Conflict", (409,), "the id was used for a job with another body"),
+    Kind("Fenced", (409,), "the fence or the incarnation is an old one: stop this attempt, or this node"),
+    Kind("Removed", (409,), "what was stored has been removed again by another call"),
+    Kind("Body too large", (413,), "the body is over `body_max_bytes`"),
+    Kind("Unsupported media type", (415,), "the body is neither JSON nor msgpack"),
+    Kind("Invalid value", (422,), "`field` names what is wrong, `detail` says the limit"),
+    Kind("Refused", (422, 503), "no node can take the job, by `class`; `reasons` counts what keeps the nodes away"),
+    Kind("Quota", (413, 429), "the tenant has all that it may have of `quota`, by its `limit`"),
+    Kind("Crowded", (503,), "as many jobs wait as may; `limit` says of what"),
+    Kind("Unavailable", (503,), "Redis or this replica cannot answer now; `code` says why"),
+    Kind("Not ready", (503,), "this replica cannot place jobs yet; `detail` says why"),
+    Kind("Internal error", (500,), "a fault of the program; its log has more"),
+)
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 log = logging.getLogger("fleet.http")
@@ -25,8 +78,7 @@ class Problem(Exception):
         self.status = status
         self.retry_after_ms = more.pop("retry_after_ms", None)
         self.challenge = more.pop("challenge", None)
-        kind = title.lower().replace(" ", "-")
-        self.document: dict[str, Any] = {"type": f"urn:fleet:{kind}", "title": title, "status": status}
+        self.document: dict[str, Any] = {"type": _type(title), "title": title, "status": status}
         if detail:
             self.document["detail"] = detail
         self.document.update(more)

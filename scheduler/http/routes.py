@@ -95,7 +95,7 @@ OPERATIONS = (
               answers.OutcomeAnswer, None, (200, 404), roles=ADMINISTERS),
     Operation("GET", "/v1/events", events.get_events, "What happens, as server-sent events",
               "text/event-stream", query=("kind", "job", "node", "after"), roles=READS),
-    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", "application/json",
+    Operation("GET", "/v1/cluster", nodes.get_cluster, "The fleet in numbers", answers.ClusterAnswer,
               roles=OPERATES, whole=True),
     Operation("GET", "/v1/audit", audit.get_audit, "Who changed what, the newest first, a page at a time",
               answers.AuditAnswer, None, (200,), ("before", "limit"), roles=OPERATES, whole=True),

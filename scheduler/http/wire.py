@@ -36,8 +36,11 @@ ServiceName = Annotated[str, Meta(extra_json_schema={"enum": list(SERVICE_NAMES)
 LabelKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")]
 LabelValue = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/-]{0,128}\Z")]
 Labels = Annotated[dict[LabelKey, LabelValue], Meta(max_length=64)]
+Endpoint = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]{0,511}\Z", max_length=512)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 FenceNumber = Annotated[int, Meta(ge=1, le=2**53)]
+TenantOrAll = Annotated[str, Meta(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._-]{0,63})\Z", max_length=64)]
+Distinct = Meta(extra_json_schema={"uniqueItems": True})
 DurationMs = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 
@@ -74,6 +77,8 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The node begins the attempt of this fence."""
+
     fence: FenceNumber
 
 
@@ -88,7 +93,7 @@ class FinishBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A node that cannot reach Redis registers here; it offers its capabilities and the tokens of its services."""
 
-    endpoint: Annotated[str, Meta(min_length=1, max_length=512)]
+    endpoint: Endpoint
     slots: Annotated[int, Meta(ge=1, le=1_000_000)]
     capabilities: Tokens | None = None
     services: Services | None = None
@@ -103,6 +108,8 @@ class RegisterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class RunningJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An attempt that runs on the node."""
+
     job: Annotated[str, Meta(pattern=JOB_ID_PATTERN, max_length=129)]
     fence: FenceNumber
 
@@ -122,13 +129,15 @@ class HeartbeatBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 class DrainBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long running jobs may go on."""
+
     drain_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
 
 
 class SelectorBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of these capabilities and labels; or `all`, alone."""
 
-    capabilities: list[TokenText] = []
+    capabilities: Annotated[list[TokenText], Distinct, Meta(max_length=64)] = []
     labels: Labels = {}
     all: bool = False
 
@@ -137,8 +146,8 @@ class PoolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A pool, for readers of the document; the function that stores it is what judges it."""
 
     selector: SelectorBody
-    tenants: tuple[str, ...] = ("*",)
-    fallback: list[Id] = []
+    tenants: Annotated[tuple[TenantOrAll, ...], Distinct, Meta(min_length=1, max_length=100)] = ("*",)
+    fallback: Annotated[list[Id], Distinct, Meta(max_length=16)] = []
     strategy: Literal["spread", "pack"] = "spread"
     priority: Annotated[int, Meta(ge=-1_000, le=1_000)] = 0
     d: Annotated[int, Meta(ge=1, le=16)] | UnsetType = UNSET

@@ -1,5 +1,6 @@
 """What a `REDIS_URL` names: one server, a cluster, or a service that Sentinel watches; connects to nothing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,7 +88,10 @@ def _query(text: str, known: tuple[str, ...]) -> dict[str, Any]:
 
 def read_address(url: str) -> Address:
     """The address that a URL spells; raises BadInput for what it cannot mean."""
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError as error:
+        raise _refused(f"cannot be read: {error}") from error
     if split.scheme not in _SCHEMES:
         raise _refused(f"must begin with one of {', '.join(f'{s}://' for s in _SCHEMES)}")
     kind, tls = _SCHEMES[split.scheme]
@@ -118,3 +122,9 @@ def read_address(url: str) -> Address:
     if kind == "cluster" and options.pop("db", 0):
         raise _refused("must name no database but 0: a cluster has no other")
     return Address(kind, tls, hosts, service, options, sentinel_options)
+
+
+def without_secrets(url: str) -> str:
+    """The address for people to see: user, passwords and whatever else may hold one are left out."""
+    told = re.sub(r"://.*@", "://…@", url)
+    return re.sub(r"((?:^|[?&])\w*(?:password|username)=)[^&]*", r"\1…", told)

@@ -1,4 +1,6 @@
-"""Why is nothing placed? The function, the command and a replica give one answer: class, reasons, pools, verdicts."""
+"""Why is nothing placed? The function, the command, a replica and its page give one answer: class, reasons, pools,
+verdicts.
+"""
 
 import asyncio
 import contextlib
@@ -21,11 +23,14 @@ from scheduler.settings import Settings
 from scheduler.store.keys import shard_key
 from tests.conftest import divide, routed
 from tests.lua.shard import Shard
+from tests.property.explain_page import read
 from tests.property.worlds import DEMANDS, WORLDS, Asked, World, become
 
 Answer = dict[str, Any]
 # Each world is asked so many times: 200 cases, or more where that is set.
 DEMANDS_EACH = 8
+# What the page has where there is nothing to say.
+_NONE = "\N{EN DASH}"
 WORLDS_EACH = int(os.environ.get("FLEET_AGREE_EXAMPLES", "25"))
 _CLASSES = ("placeable", "overloaded", "unavailable", "impossible", "denied")
 _ASKED = DEMANDS.filter(lambda asked: asked.body() is not None)
@@ -123,19 +128,86 @@ def by_command(url: str, asked: Asked) -> Answer:
     return document
 
 
-async def over_http(url: str, demands: list[Asked]) -> list[Answer]:
-    """A replica of its own, asked one after the other."""
+async def over_http(url: str, demands: list[Asked]) -> list[tuple[Answer, str]]:
+    """A replica of its own, asked one after the other: its answer, and its page for the same demand."""
     app = create_app(Settings(redis_url=url))
     transport = httpx.ASGITransport(app)
+    told: list[tuple[Answer, str]] = []
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://replica") as http:
-            told = [
-                await http.post("/v1/explain", json=asked.body(), headers={"x-fleet-tenant": asked.tenant})
-                for asked in demands
-            ]
+            for asked in demands:
+                headers = {"x-fleet-tenant": asked.tenant}
+                answer = await http.post("/v1/explain", json=asked.body(), headers=headers)
+                page = await http.get("/ui/explain", params=form_of(asked))
+                told.append((answer.raise_for_status().json(), page.raise_for_status().text))
     finally:
         await app.state.engine.stop()
-    return [answer.raise_for_status().json() for answer in told]
+    return told
+
+
+def form_of(asked: Asked) -> httpx.QueryParams:
+    """The fields of the page's form, as a browser sends them."""
+    body = asked.body()
+    assert body is not None
+    fields = [
+        ("for", asked.tenant),
+        ("exclude", " ".join(asked.exclude)),
+        ("requires", " ".join(body.get("requires", []))),
+    ]
+    fields += [("services", name) for name in body.get("services", [])]
+    fields += [(name, body.get(name, "")) for name in ("src", "tgt", "pool")]
+    return httpx.QueryParams(tuple(fields if asked.fallback else [*fields, ("direct", "1")]))
+
+
+def in_words_of_the_page(document: Answer) -> Answer:
+    """What the page must say where HTTP answers this."""
+    near = document["near_miss"]
+    shown = near is not None and document["class"] != "placeable"
+    place = f" in pool {near['pool']}" if shown and near["pool"] else ""
+    return {
+        "class": document["class"],
+        "near": f"Nearest: {near['id']}{place}: {_words(near['conditions'])}." if shown else None,
+        "reasons": {reason: str(count) for reason, count in document["reasons"].items()},
+        "pools": {
+            pool["name"]: [
+                pool["class"],
+                str(pool["eligible"]),
+                {f"{reason.replace('_', ' ')} {count}" for reason, count in pool["reasons"].items()} or {"none"},
+            ]
+            for pool in document["pools"]
+        },
+        "nodes": {
+            node["id"]: [
+                node["pool"] or _NONE,
+                node["verdict"].replace("_", " "),
+                _words(node["conditions"]) or _NONE,
+            ]
+            for node in document["nodes"]
+        },
+    }
+
+
+def _words(conditions: list[str]) -> str:
+    """Conditions as people read them."""
+    told = []
+    for condition in conditions:
+        reason, *what = condition.split()
+        of = ", ".join(what)
+        words = reason.replace("_", " ")
+        told.append(f"lacks {of}" if reason == "missing_capability" else f"{words}: {of}" if of else words)
+    return "; ".join(told)
+
+
+def by_page(page: str) -> Answer:
+    found = read(page)
+    for name in ("pools", "nodes"):
+        assert all(cells[0] == key for key, cells in found[name].items())
+    return {
+        **found,
+        "reasons": {reason: cells[1] for reason, cells in found["reasons"].items()},
+        "pools": {name: [*cells[1:3], set(cells[3].split(", "))] for name, cells in found["pools"].items()},
+        "nodes": {node: cells[1:] for node, cells in found["nodes"].items()},
+    }
 
 
 @pytest.mark.slow
@@ -150,11 +222,12 @@ async def over_http(url: str, demands: list[Asked]) -> list[Answer]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(world=WORLDS, demands=st.lists(_ASKED, min_size=DEMANDS_EACH, max_size=DEMANDS_EACH))
-def test_function_command_and_replica_agree(
+def test_function_command_replica_and_page_agree(
     client: redis.Redis, redis_url: str, count: int, world: World, demands: list[Asked]
 ) -> None:
     shards = seeded(client, count, world)
-    for asked, http in zip(demands, asyncio.run(over_http(redis_url, demands)), strict=True):
+    for asked, (http, page) in zip(demands, asyncio.run(over_http(redis_url, demands)), strict=True):
+        assert by_page(page) == in_words_of_the_page(http)
         command, function = by_command(redis_url, asked), by_function(shards, asked)
         age = http.pop("snapshot_age_ms")
         assert age < 60_000

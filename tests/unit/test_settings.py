@@ -1,7 +1,11 @@
 from pathlib import Path
+from typing import Annotated, Literal
 
+import msgspec
 import pytest
+from msgspec import Meta
 
+from scheduler import settings
 from scheduler.errors import BadInput
 from scheduler.settings import Settings, load_settings
 
@@ -29,6 +33,8 @@ def test_a_bad_number_names_the_setting_and_its_limits(bad: str) -> None:
         ("refresh = 1", "refresh is not a setting"),
         ("refresh_ms = true", "refresh_ms must be a whole number"),
         ("namespace = 7", "namespace must be text"),
+        ('namespace = "a b"', "namespace must be text as"),
+        ('namespace = "a{0}"', "namespace must be text as"),
         ("namespace = ", "FLEET_CONFIG cannot be read"),
     ],
 )
@@ -42,3 +48,16 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, error: str) ->
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="FLEET_CONFIG cannot be read"):
         load_settings({"FLEET_CONFIG": str(tmp_path / "none.toml")})
+
+
+class Chosen(msgspec.Struct):
+    word: Annotated[Literal["on", "off"], Meta(description="a switch")] = "off"
+
+
+def test_a_setting_of_words_takes_these_words_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    (field,) = msgspec.structs.fields(Chosen)
+    monkeypatch.setitem(settings.SETTINGS, "word", settings._setting(field))
+    assert settings.SETTINGS["word"].range == "on, off"
+    assert settings._converted("word", "on") == "on"
+    with pytest.raises(BadInput, match="word must be one of on, off"):
+        settings._converted("word", "maybe")

@@ -314,6 +314,7 @@ async def test_a_json_payload_that_is_not_utf8_is_422(speak: Speaker) -> None:
 
 async def test_an_unknown_path_is_404_and_a_wrong_method_405_as_problems(speak: Speaker) -> None:
     await speak.refused("GET", "/v2/jobs", None, 404)
+    await speak.refused("GET", "/v1/nodes/", None, 404)
     told = await speak.refused("PATCH", "/v1/nodes/n1", None, 405)
     assert {word.strip() for word in told.headers["allow"].split(",")} == {"GET", "HEAD", "PUT", "DELETE"}
     await speak.refused("GET", "/v1/jobs", None, 405)

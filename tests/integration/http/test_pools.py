@@ -85,6 +85,23 @@ async def test_a_pool_that_is_not_sound_is_422_with_its_field_and_changes_nothin
             assert stored(client) == before
 
 
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"tenants": {}}, "tenants"),
+        ({"fallback": {}}, "fallback"),
+        ({"selector": []}, "selector"),
+        ({"selector": {"all": True, "capabilities": {}}}, "selector.capabilities"),
+        ({"selector": {"all": True, "labels": []}}, "selector.labels"),
+    ],
+)
+async def test_an_empty_object_is_no_empty_list_nor_the_reverse(
+    speak: Speaker, wrong: dict[str, object], field: str
+) -> None:
+    """The function's own decoder makes one thing of both."""
+    await speak.refused("PUT", "/v1/pools/gold", ALL | wrong, 422, field)
+
+
 async def test_a_cycle_and_a_pool_too_many_are_422(speak: Speaker, client: redis.Redis) -> None:
     await speak("PUT", "/v1/pools/a", ALL)
     await speak("PUT", "/v1/pools/b", ALL | {"fallback": ["a"]})

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from scheduler.errors import BadInput
-from scheduler.store.address import read_address
+from scheduler.store.address import read_address, without_secrets
 from scheduler.store.client import SentinelClient, ServerClient, connect
 from scheduler.store.cluster import ClusterClient
 
@@ -51,6 +51,8 @@ def test_the_sentinels_have_a_user_of_their_own() -> None:
         ("http://h", "must begin with one of redis://, rediss://, unix://, redis\\+cluster://"),
         ("h:6379", "must begin with"),
         ("redis://a,b", "must name one host"),
+        ("redis://[::1", "cannot be read"),
+        ("redis+cluster://a]b", "cannot be read"),
         ("redis://h:x", "names a host or port that cannot be read"),
         ("redis://h:70000", "names a host or port that cannot be read"),
         ("redis://h/main", "must name the database by its number"),
@@ -79,3 +81,16 @@ async def test_each_kind_of_address_has_its_client() -> None:
     assert type(connect("unix:///s")) is ServerClient
     assert type(connect("redis+sentinel://h/main")) is SentinelClient
     assert type(connect("rediss+cluster://h")) is ClusterClient
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/3", "redis://h:1/3"),
+        ("rediss://user:p@ss@h?ssl_ca_certs=/ca", "rediss://…@h?ssl_ca_certs=/ca"),
+        ("unix:///s?username=u&password=p&db=2", "unix:///s?username=…&password=…&db=2"),
+        ("redis+sentinel://:p@a/main?sentinel_password=q", "redis+sentinel://…@a/main?sentinel_password=…"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown
