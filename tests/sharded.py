@@ -37,10 +37,10 @@ class Shards:
             tag = there.decode()
         return f"fleet:{{{tag}}}"
 
-    def beside(self, node: str, name: str) -> str:
-        """A name for a job of the tenant default that leads it to the node's shard."""
+    def beside(self, node: str, name: str, tenant: str = "default") -> str:
+        """A name for a job of the tenant that leads it to the node's shard."""
         names = (f"{name}{number}" for number in count())
-        return next(found for found in names if self.of_job(f"default:{found}") == self.of_node(node))
+        return next(found for found in names if self.of_job(f"{tenant}:{found}") == self.of_node(node))
 
     def neighbour(self, node: str, name: str) -> str:
         """An id for a node in the same shard."""

@@ -64,7 +64,7 @@ class Limited:
             except BadInput:
                 # a name that is none is told by the route
                 pass
-            except FleetError as error:
+            except (Problem, FleetError) as error:
                 await (await problem_response(request, error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -16,7 +16,7 @@ from scheduler.store.codec import Crowded, Waiting
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Of what there may be too many, so that one more job cannot wait.
-_LIMITS = ("demands", "jobs", "tenant", "other")
+_LIMITS = ("demands", "jobs", "tenant", "waiting_jobs", "other")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 
 

@@ -59,14 +59,17 @@ async def test_a_demand_that_another_tenants_nodes_meet_is_refused_as_one_that_n
     for token in ("only:globex-1", "only:nobody-1"):
         refused = await fleet.ask("POST", "/v1/jobs", key, {"requires": [token]})
         explained = await fleet.ask("POST", "/v1/explain", key, {"requires": [token]})
-        named = [refused.json() | {"snapshot_age_ms": 0}, explained.json() | {"snapshot_age_ms": 0}]
+        named = [refused.json() | {"snapshot_age_ms": 0, "request_id": ""}, explained.json() | {"snapshot_age_ms": 0}]
         texts.append((refused.status_code, json.dumps(named).replace(token, "-")))
     assert texts[0] == texts[1]
 
 
 async def test_a_pool_of_another_tenant_is_refused_as_one_that_is_not_there(two_tenants: Fleet) -> None:
     fleet, key = two_tenants, await two_tenants.keys.text("acme", "submit")
-    told = [await fleet.ask("POST", "/v1/jobs", key, BODY | {"pool": pool}) for pool in ("globex", "nobody")]
+    told = [
+        await fleet.ask("POST", "/v1/jobs", key, BODY | {"pool": pool}, x_request_id="same")
+        for pool in ("globex", "nobody")
+    ]
     assert (told[0].status_code, told[0].text) == (told[1].status_code, told[1].text) == (403, told[1].text)
 
 

@@ -94,7 +94,7 @@ def test_no_unit_holds_an_address_or_runs_as_root() -> None:
         assert lines(unit, "EnvironmentFile")[0] == f"/etc/fleet/{'node' if node else 'fleet'}.env"
         assert lines(unit, "DynamicUser") == ["yes"]
         assert lines(unit, "CapabilityBoundingSet") == [""]
-        assert lines(unit, "Environment") == []
+        assert lines(unit, "Environment") == (["FLEET_AUTH=required"] if unit == "fleet-scheduler@.service" else [])
 
 
 def test_each_has_the_time_to_leave() -> None:

@@ -83,7 +83,7 @@ def test_the_readmes_node_does_a_job_that_curl_placed(
     assert fields == {"kind": "job", "job": placed["job"]["id"], "fence": str(placed["job"]["fence"])}
 
     shell.environ |= {"JOB": fields["job"], "FENCE": fields["fence"]}
-    word, _, payload = shell.run(start)
+    word, _, payload, *_ = shell.run(start)
     assert (word, json.loads(payload)) == ("running", {"text": "hello"})
     assert shell.run(finish) == ["finished"]
     job = json.loads("".join(shell.run(f"curl -s {url}/v1/jobs/{fields['job']}")))["job"]

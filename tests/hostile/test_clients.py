@@ -31,6 +31,9 @@ def test_an_id_that_a_replica_makes_has_128_bits_of_chance(http: httpx.Client, s
         assert HALVES[0] < share < HALVES[1], bit
 
 
+OTHER = {"x-fleet-tenant": "other", "x-request-id": "same"}
+
+
 @contextlib.contextmanager
 def watched(url: str, job: str, heard: Counter[str]) -> Iterator[None]:
     """Counts the commands that name the job, those within functions as well."""
@@ -83,7 +86,7 @@ def test_anothers_job_is_answered_as_one_that_does_not_exist_and_costs_redis_the
         heard: Counter[str] = Counter()
         begun = time.monotonic()
         with watched(redis_url, job, heard):
-            answer = http.request(method, f"/v1/jobs/{job}{path}", json=body, headers={"x-fleet-tenant": "other"})
+            answer = http.request(method, f"/v1/jobs/{job}{path}", json=body, headers=OTHER)
         assert time.monotonic() - begun < 8
         told.append((answer.status_code, answer.content, sorted(answer.headers.items() - date(answer))))
         done.append(heard)

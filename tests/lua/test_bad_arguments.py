@@ -37,23 +37,24 @@ ODD_QUOTAS = [
 REGISTER: Args = ["n9", "endpoint", "http://n9", "slots", "2", "capabilities", "asr"]
 BEAT: Args = ["n1", "1"]
 KEY = {"hash": "a" * 64, "tenant": "acme", "role": "submit", "created_at_ms": 1}
+BY = "key:abcdefgh"
 VALID: dict[str, Args] = {
     "library_read": [],
     "node_register": REGISTER,
     "node_heartbeat": BEAT,
-    "node_mark": ["n1", "drain", "5"],
-    "node_remove": ["n1", "1"],
+    "node_mark": ["n1", "drain", "5", BY],
+    "node_remove": ["n1", "1", BY],
     "job_start": ["j1", "1"],
     "job_finish": ["j1", "1", "succeeded", "r"],
-    "job_cancel": ["j1"],
+    "job_cancel": ["j1", BY],
     "reap": ["1"],
     "mirror_read": ["5", "5", "", "1", "1", "0"],
-    "pool_put": ["gold", '{"selector":{"all":true}}'],
-    "pool_remove": ["gold"],
-    "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1"],
+    "pool_put": ["gold", '{"selector":{"all":true}}', BY],
+    "pool_remove": ["gold", BY],
+    "pools_apply": ["0", '{"pools":{"gold":{"selector":{"all":true}}}}', "1", BY],
     "tenant_lend": ["acme", "waiting_jobs", "take", "1", "0"],
-    "tenant_put": ["acme", '{"concurrent_jobs":1}'],
-    "tenant_remove": ["acme"],
+    "tenant_put": ["acme", '{"concurrent_jobs":1}', BY],
+    "tenant_remove": ["acme", BY],
     "tenants_apply": ["0", '{"acme":{"waiting_jobs":2}}', "1"],
     "job_move": ["j1", "1", "h1", "acme", "d"],
     "job_return": ["j1", "h1"],
@@ -65,8 +66,8 @@ VALID: dict[str, Args] = {
     "shard_init": ["0 1", "1"],
     "shard_freeze": ["thaw"],
     "explain": ['{"requires":["asr"]}', "0"],
-    "apikey_put": ["newkey01", json.dumps(KEY), "a" * 64],
-    "apikey_remove": ["newkey01"],
+    "apikey_put": ["newkey01", json.dumps(KEY), "a" * 64, BY],
+    "apikey_remove": ["newkey01", BY],
 }
 LEAST = {"node_register": 7, "node_heartbeat": 2, "node_mark": 2, "node_remove": 2, "job_start": 2,
          "job_finish": 3, "job_cancel": 1, "mirror_read": 3, "pool_put": 2, "pool_remove": 1, "pools_apply": 2,
@@ -164,13 +165,17 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     yield from replaced("tenants_apply", 1, ["", "{", "7", "null", " " * 262_145, MIB], "json")
     yield from replaced("tenants_apply", 1, ['{"a b":{}}', "[{}]", '{"":{}}', '{"**":{}}'], "tenant")
     yield from replaced("tenants_apply", 2, ["0", *ODD_WHOLE], "source")
-    yield from replaced("mirror_read", 4, ["x" * 17, MIB], "tenants")
+    yield from replaced("mirror_read", 5, ["x" * 17, MIB], "tenants")
     for name in ("job_start", "job_finish"):
         yield from replaced(name, 1, ["0", *ODD_WHOLE], "fence")
     yield from replaced("job_finish", 2, ["", "running", "SUCCEEDED", MIB], "outcome")
     yield from replaced("job_finish", 3, [MIB, b"x" * 262_145], "result")
     yield from replaced("node_mark", 1, ["", "lost", "Cordon", MIB], "mark")
-    yield from replaced("node_mark", 2, ["86400001", *ODD_WHOLE], "drain_ms")
+    # empty it is left out, for who acts stands behind it
+    yield from replaced("node_mark", 2, ["86400001", *filter(None, ODD_WHOLE)], "drain_ms")
+    for name, valid in VALID.items():
+        if BY in valid:
+            yield from replaced(name, valid.index(BY), ["a b", "é", "x" * 129, "\n", MIB], "by")
     yield "node_mark", ["n1", "cordon", "5"], "drain_ms"
     yield from replaced("reap", 0, ["0", "65", *ODD_WHOLE], "max")
     yield from replaced("mirror_read", 0, ODD_WHOLE, "cursor")
@@ -187,7 +192,7 @@ def cases() -> Iterator[tuple[str, Args, str]]:
     yield from replaced("pool_put", 1, ["", "{", "7", b"\xff", MIB], "json")
     yield from replaced("pools_apply", 0, ODD_WHOLE, "seen")
     yield from replaced("pools_apply", 1, ["", "{", "7", b"\xff", MIB], "json")
-    yield from replaced("pools_apply", 2, ["0", *ODD_WHOLE], "source")
+    yield from replaced("pools_apply", 2, ["0", *filter(None, ODD_WHOLE)], "source")
     yield from replaced("job_move", 1, ODD_ID, "tag")
     yield from replaced("job_move", 2, ODD_ID, "hold")
     yield from replaced("job_move", 3, ODD_ID, "tenant")

@@ -131,9 +131,10 @@ def test_a_mirror_without_news_and_with_the_shard_in_numbers(shard: Shard) -> No
     shard.client.zadd(f"{P}:leases", {"j0": 10**16})
     version = shard.meta("version")
     plain = {"hmget": 2, "time": 1, "zrangebyscore": 1, "hlen": 1}
-    assert counted(shard, "mirror_read", version, version, "0") == plain
+    quotas = shard.meta("tenants_version") or "0"
+    assert counted(shard, "mirror_read", version, version, "0", 100, 0, quotas) == plain
     told = {"hmget": 3, "time": 1, "zrangebyscore": 1, "hlen": 2, "zcard": 2, "hget": 1}
-    assert counted(shard, "mirror_read", version, version, "0", 100, 1) == told
+    assert counted(shard, "mirror_read", version, version, "0", 100, 1, quotas) == told
     for number in range(6):
         # two queues, and two priorities in each
         fields = {"tenant": f"t{number % 2}", "digest": f"d{number}", "priority": number % 4, "wait_ms": 60_000}
@@ -141,4 +142,4 @@ def test_a_mirror_without_news_and_with_the_shard_in_numbers(shard: Shard) -> No
     shard.client.zadd(f"{P}:pending", {f"j{number + 1}": 10**16 for number in range(6)})
     version = shard.meta("version")
     waiting = told | {"hkeys": 1, "zrangebyscore": 1 + 2 * 3}
-    assert counted(shard, "mirror_read", version, version, "0", 100, 1) == waiting
+    assert counted(shard, "mirror_read", version, version, "0", 100, 1, quotas) == waiting

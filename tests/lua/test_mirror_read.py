@@ -94,14 +94,14 @@ def truths(shard: Shard) -> dict[str, int]:
     before = exact(shard.client)
     told = shard.call("mirror_read", 0, 0, "", 100, 1)
     assert exact(shard.client) == before
-    return dict(msgpack.unpackb(told[4]))
+    return dict(msgpack.unpackb(told[7]))
 
 
 def test_the_shard_in_numbers_comes_only_where_it_is_asked_for(shard: Shard) -> None:
     shard.register()
     for more in ([], [100], [100, 0]):
-        assert len(shard.call("mirror_read", 0, 0, "", *more)) == 4
-    assert len(shard.call("mirror_read", 0, 0, "", 100, 1)) == 5
+        assert len(shard.call("mirror_read", 0, 0, "", *more)) == 7
+    assert len(shard.call("mirror_read", 0, 0, "", 100, 1)) == 8
 
 
 def test_a_shard_that_nothing_happened_in_has_zeros(shard: Shard) -> None:

@@ -372,9 +372,9 @@ def test_no_more_than_a_thousand_rows(shard: Shard) -> None:
 def test_a_mirror_is_told_of_rows_that_it_does_not_hold(shard: Shard) -> None:
     shard.register()
     version = limit(shard, requests_per_s=5)
-    told = shard.call("mirror_read", 0, 0, "", 100, 0)
+    told = shard.call("mirror_read", 0, 0, "", 100, 0, 0)
     assert told[4:] == [int(version), [b"acme", b'{"requests_per_s":5}'], 0]
-    assert shard.call("mirror_read", 0, 0, "", 100, version)[4:] == [int(version), [], 0]
+    assert shard.call("mirror_read", 0, 0, "", 100, 0, version)[4:] == [int(version), [], 0]
     assert len(msgpack.unpackb(told[1])) == 9
 
 

@@ -83,7 +83,7 @@ def test_a_slot_an_entry_and_a_node_left_out_are_seen(client: redis.Redis) -> No
     shard.place("a:1", "n1", requires="any")
     assert unsettled(client, P) == [f"{P}:leases"]
     client.delete(f"{P}:leases")
-    assert unsettled(client, P) == [f"{P}:node:n1:inbox", f"{P}:node:n1:leases"]
+    assert unsettled(client, P) == [f"{P}:node:n1:inbox", f"{P}:node:n1:leases", f"{P}:tenant:acme:leases"]
     assert free_differs(client, P) == {"n1"}
 
 

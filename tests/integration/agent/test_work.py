@@ -125,7 +125,9 @@ async def test_a_cancel_of_a_job_that_is_not_known_here_is_confirmed(site: Site)
         await until(lambda: gated.begun)
         # as job_cancel leaves a running job behind, under a fence that the agent never saw
         site.client.hset(f"{site.key}:node:n1:ending", "j0", "77 0-1")
-        site.client.hset(f"{site.key}:job:j0", mapping={"state": "failed", "fence": 77, "ending:77": NODE})
+        site.client.hset(
+            f"{site.key}:job:j0", mapping={"state": "failed", "fence": 77, "ending:77": NODE, "tenant": "default"}
+        )
         site.client.zadd(f"{site.key}:node:n1:leases", {"j0": 1})
         assert site.used() == 2
         await until(lambda: site.used() == 1)
