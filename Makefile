@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 ARGS ?=
+# Tests wait more than they compute.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 
 # Settings that would send pip's work elsewhere than into the virtualenv.
 CLEAN := env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX -u PIP_ROOT -u PIP_REQUIRE_VIRTUALENV \
@@ -39,7 +41,7 @@ run: setup ## start a server, three replicas and a demo fleet (ARGS="--duration 
 	@$(BIN)/fleet dev $(ARGS)
 
 test: setup ## the fast suite, in parallel (ARGS="-k lease")
-	$(BIN)/python -m pytest -n auto -m 'not (race or bench or soak or slow or container)' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not (race or bench or soak or slow or container)' $(ARGS)
 
 check: setup ## what CI asks beyond the tests: format, lint, types, import rules
 	$(BIN)/ruff format --check .
