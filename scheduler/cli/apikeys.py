@@ -120,10 +120,11 @@ def list_keys(redis_url: str | None, namespace: str | None, *, as_json: bool) ->
     if not lines:
         click.echo("there is no key")
         return
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("id", "tenant", "role", "node", "session of", "created", "ends"):
-        # an id is what revoke wants to be told: whole, however narrow the screen
-        table.add_column(name, overflow="fold", no_wrap=name in {"id", "session of"})
+        # an id is what revoke wants to be told: whole, however narrow the screen; a day has ten characters
+        whole = name in {"id", "session of", "created"}
+        table.add_column(name, overflow="fold", no_wrap=whole, min_width=10 if name == "ends" else None)
     for line in lines:
         ends = "never" if line.expires_at_ms is None else local_time(line.expires_at_ms)[:19]
         created = local_time(line.created_at_ms)[:10]
