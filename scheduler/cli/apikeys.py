@@ -121,7 +121,7 @@ def list_keys(redis_url: str | None, namespace: str | None, *, as_json: bool) ->
         click.echo("there is no key")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("id", "tenant", "role", "node", "session of", "created", "ends"):
+    for name in ("id", "tenant", "role", "session of", "created", "ends"):
         # an id is what revoke wants to be told: whole, however narrow the screen; a day has ten characters
         whole = name in {"id", "session of", "created"}
         table.add_column(name, overflow="fold", no_wrap=whole, min_width=10 if name == "ends" else None)
@@ -129,7 +129,8 @@ def list_keys(redis_url: str | None, namespace: str | None, *, as_json: bool) ->
         ends = "never" if line.expires_at_ms is None else local_time(line.expires_at_ms)[:19]
         created = local_time(line.created_at_ms)[:10]
         told = "[red]ended[/]" if line.expired else ends
-        table.add_row(line.id, line.tenant, line.role, line.node or "", line.parent or "", created, told)
+        role = line.role if line.node is None else f"{line.role} {line.node}"
+        table.add_row(line.id, line.tenant, role, line.parent or "", created, told)
     Console().print(table)
 
 
