@@ -12,7 +12,7 @@ from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, tell, where
 from scheduler.cli.events import local_time
-from scheduler.domain.apikey import ApiKey, KeyId, Role, checked_key_id, key_text, new_key, rotated
+from scheduler.domain.apikey import ApiKey, KeyId, Role, admitted, checked_key_id, key_text, new_key, rotated
 from scheduler.errors import BadInput
 from scheduler.store.apikeys import ApiKeys
 
@@ -109,7 +109,8 @@ def list_keys(redis_url: str | None, namespace: str | None, *, as_json: bool) ->
     lines = [
         KeyLine(
             id_, key.tenant, key.role, key.node, key.parent, key.created_at_ms, key.expires_at_ms,
-            expired=key.expires_at_ms is not None and now_ms >= key.expires_at_ms,
+            # as a replica would judge it, so also a session whose key is gone
+            expired=admitted(held, KeyId(id_), key.hash, now_ms) is None,
         )
         for id_, key in sorted(held.items(), key=lambda pair: (pair[1].created_at_ms, pair[0]))
     ]  # fmt: skip
@@ -119,12 +120,17 @@ def list_keys(redis_url: str | None, namespace: str | None, *, as_json: bool) ->
     if not lines:
         click.echo("there is no key")
         return
-    table = Table("id", "tenant", "role", "node", "session of", "created", "ends", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("id", "tenant", "role", "session of", "created", "ends"):
+        # an id is what revoke wants to be told: whole, however narrow the screen; a day has ten characters
+        whole = name in {"id", "session of", "created"}
+        table.add_column(name, overflow="fold", no_wrap=whole, min_width=10 if name == "ends" else None)
     for line in lines:
         ends = "never" if line.expires_at_ms is None else local_time(line.expires_at_ms)[:19]
-        created = local_time(line.created_at_ms)[:19]
-        ended = f"[red]{ends}[/]" if line.expired else ends
-        table.add_row(line.id, line.tenant, line.role, line.node or "", line.parent or "", created, ended)
+        created = local_time(line.created_at_ms)[:10]
+        told = "[red]ended[/]" if line.expired else ends
+        role = line.role if line.node is None else f"{line.role} {line.node}"
+        table.add_row(line.id, line.tenant, role, line.parent or "", created, told)
     Console().print(table)
 
 

@@ -124,7 +124,7 @@ async def _heard(shard: Shard, job: JobId, position: str) -> list[Event]:
 
 
 def _unknown(job: JobId) -> click.exceptions.Exit:
-    click.echo(f"fleet: no job {job} is known: ended jobs are kept for an hour", err=True)
+    click.echo(f"fleet: no job {job} is known: it was refused, or ended more than an hour ago", err=True)
     return click.exceptions.Exit(1)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
-from scheduler.cli.settings import key_headers, with_key
+from scheduler.cli.settings import key_headers, key_hint, with_key
 from scheduler.domain.answers import MirrorAnswer, MirroredNode
 from scheduler.domain.ids import NodeId
 from scheduler.errors import ReplicaUnavailable
@@ -60,13 +60,22 @@ def differences(
             yield Difference(node, "free", str(mine.free), str(true.free))
 
 
+def _why(told: httpx.Response) -> str:
+    try:
+        detail = msgspec.json.decode(told.content, type=dict[str, object]).get("detail")
+    except msgspec.MsgspecError:
+        detail = None
+    return (f", {detail}" if detail else "") + key_hint(told.status_code)
+
+
 async def _believed(http: httpx.AsyncClient) -> dict[NodeId, MirroredNode]:
     found: dict[NodeId, MirroredNode] = {}
     after = ""
     while True:
         try:
             told = await http.get("/v1/mirror", params={"after": after, "limit": PAGE} if after else {"limit": PAGE})
-            told.raise_for_status()
+            if told.status_code != 200:
+                raise ReplicaUnavailable(f"{http.base_url}: status {told.status_code}{_why(told)}")
             page = msgspec.json.decode(told.content, type=MirrorAnswer)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             raise ReplicaUnavailable(f"{http.base_url}: {error}") from error

@@ -44,3 +44,8 @@ def key_headers(file: str | None) -> dict[str, str]:
     if not key.isascii() or not key.isprintable():
         raise BadInput("FLEET_API_KEY", "must be an API key")
     return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def key_hint(status: int) -> str:
+    """How a person of the command line says who asks, where an answer of this status wants to know."""
+    return "; give a key with --api-key-file or FLEET_API_KEY" if status == 401 else ""

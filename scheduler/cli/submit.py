@@ -10,7 +10,7 @@ import click
 import httpx
 from rich.console import Console
 
-from scheduler.cli.settings import key_headers, with_key
+from scheduler.cli.settings import key_headers, key_hint, with_key
 from scheduler.domain.job import ACK_MS, MAX_ATTEMPTS, PRIORITY, TIMEOUT_MS
 from scheduler.errors import BadInput, ReplicaUnavailable
 
@@ -61,6 +61,7 @@ def _refused(status: int, problem: dict[str, Any]) -> int:
     field = f" ({problem['field']})" if problem.get("field") else ""
     what = problem.get("class") or problem.get("title", "error").lower()
     told = f"{what}: {problem.get('detail', status)}{field}{f'; kept away: {reasons}' if reasons else ''}"
+    told += key_hint(status)
     click.echo(f"fleet: {told}", err=True)
     return 2 if status in {400, 413, 415} or (status == 422 and "class" not in problem) else 1
 

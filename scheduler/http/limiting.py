@@ -65,6 +65,7 @@ class Limited:
                 # a name that is none is told by the route
                 pass
             except (Problem, FleetError) as error:
+                # here, for further out it would be a crash in the log, without the request's id
                 await (await problem_response(request, error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

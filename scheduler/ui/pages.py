@@ -77,13 +77,18 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
     """The page, which knows in every part whose fleet it shows and what keeps this replica from placing."""
     engine: Engine = request.app.state.engine
     viewer = values.pop("viewer", None) or Viewer()
+    caller = known_caller(request)
+    if caller is not None and caller.tenant is not None:
+        # also where something went wrong before the page knew whose it is
+        viewer = Viewer(caller.tenant, bound=True)
     page = _templates.get_template(template).render(
         version=__version__,
         replica=request.headers.get("host", ""),
         path=request.url.path,
         engine_obstacle=engine.obstacle(),
         viewer=viewer,
-        caller=known_caller(request),
+        caller=caller,
+        everybody=viewer.tenant is None and caller is not None,
         csrf=csrf_of(request),
         link=lambda path, **query: link(path, viewer, **query),
         **values,

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,27 @@ def test_what_makes_no_key_is_said_and_changes_nothing(fleet: Run, shards: Shard
     assert not shards.redis.exists(f"{P}:apikeys")
 
 
+def test_the_list_has_whole_ids_on_a_narrow_screen_and_says_what_has_ended(fleet: Run, shards: Shards) -> None:
+    key = create(fleet, "--tenant", "acme", "--role", "operator", "--expires", "30d")
+    id_ = key.split("_")[1]
+    stored = json.loads(shards.redis.hget(f"{P}:apikeys", id_) or b"")
+    session = "0123456789abcdef"
+    made = {**stored, "hash": "0" * 64, "parent": id_, "parent_hash": stored["hash"]}
+    made["created_at_ms"] += 1
+    shards.redis.hset(f"{P}:apikeys", session, json.dumps(made))
+    told = fleet("apikeys", "list", COLUMNS="80").stdout
+    assert [line.split()[0] for line in told.splitlines() if line[:1].isalnum()] == ["id", id_, session]
+    days = {
+        time.strftime("%Y-%m-%d", time.localtime(stored[name] / 1000)) for name in ("created_at_ms", "expires_at_ms")
+    }
+    assert days <= set(told.split())
+    assert "ended" not in told
+    fleet("apikeys", "revoke", id_)
+    assert "ended" in fleet("apikeys", "list", COLUMNS="80").stdout
+    (line,) = json.loads(fleet("apikeys", "list", "--json").stdout)["keys"]
+    assert (line["id"], line["expired"]) == (session, True)
+
+
 def test_rotating_and_revoking_what_is_not_there_fails(fleet: Run) -> None:
     for word in ("rotate", "revoke"):
         assert "no key unknown1 is known" in fleet("apikeys", word, "unknown1", status=1).stderr
@@ -150,12 +172,17 @@ def test_commands_send_the_key_of_a_file_or_of_the_environment(
     file = tmp_path / "key"
     file.write_text(f"{key}\n")
     submit = ("submit", "--url", url, "--requires", "asr", "--deliver", "direct", "--json")
-    assert "API key" in fleet(*submit, status=1).stderr
+    assert "an API key is needed" in (unknown := fleet(*submit, status=1).stderr)
+    assert "give a key with --api-key-file or FLEET_API_KEY" in unknown
     assert json.loads(fleet(*submit, "--api-key-file", str(file), "--id", "j1").stdout)["job"]["id"] == "acme:j1"
     assert json.loads(fleet(*submit, "--id", "j2", FLEET_API_KEY=key).stdout)["job"]["id"] == "acme:j2"
     assert "bound" in fleet(*submit, "--tenant", "globex", status=1, FLEET_API_KEY=key).stderr
     assert fleet("mirror", "diff", "--url", url, FLEET_API_KEY=admin).stdout.startswith("1 nodes")
-    assert "401" in fleet("mirror", "diff", "--url", url, status=1).stderr
+    refused = fleet("mirror", "diff", "--url", url, status=1).stderr
+    assert "status 401, an API key is needed" in refused
+    assert "--api-key-file" in refused
+    refused = fleet("mirror", "diff", "--url", url, status=1, FLEET_API_KEY=key).stderr
+    assert "status 403, this needs a key of the role admin or operator" in refused
     assert "cannot be read" in fleet(*submit, "--api-key-file", str(tmp_path / "none"), status=2).stderr
     assert "must be an API key" in fleet(*submit, status=2, FLEET_API_KEY="a\nb").stderr
 

@@ -16,7 +16,7 @@ from scheduler.settings import Settings
 from scheduler.store.client import connect
 from scheduler.store.functions import Functions
 from scheduler.store.library import load_library
-from tests.auth.conftest import Keys, P, bearer
+from tests.auth.conftest import Fleet, Keys, P, bearer
 from tests.integration.http.conftest import ready, running
 
 REFRESH_MS = 200
@@ -287,3 +287,13 @@ async def test_a_replica_that_may_not_read_the_keys_is_open_without_any_and_shut
             assert "cannot be checked" in told.text
     finally:
         await client.aclose()
+
+
+async def test_who_needs_a_key_is_told_so_also_where_tenants_have_quotas(two_tenants: Fleet) -> None:
+    told = await two_tenants.ask("PUT", "/v1/tenants/acme", two_tenants.admin, {"requests_per_s": 1_000})
+    assert told.status_code == 200
+    await two_tenants.seen()
+    assert two_tenants.app.state.engine.has_quotas
+    for key in (None, "fleet_unknown1"):
+        told = await two_tenants.ask("GET", "/v1/nodes", key)
+        assert (told.status_code, told.headers["x-request-id"]) == (401, told.json()["request_id"])

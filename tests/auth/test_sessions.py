@@ -55,6 +55,25 @@ async def test_nobody_is_sent_elsewhere_after_signing_in(two_tenants: Fleet, els
     assert told.headers["location"] == "/"
 
 
+async def test_every_page_says_whose_it_is_also_where_something_is_wrong(
+    two_tenants: Fleet, signed_in: SignIn
+) -> None:
+    http = two_tenants.http
+    assert "all tenants" not in (await http.get("/ui/sign-in")).text, "nobody is known yet"
+    await signed_in("submit", "acme")
+    for path, status in (("/", 200), ("/ui/jobs/acme:none", 404), ("/ui/nodes/none", 404)):
+        page = await http.get(path)
+        assert page.status_code == status
+        assert "tenant <b>acme</b>" in page.text
+        assert "all tenants" not in page.text
+        assert 'href="/metrics"' not in page.text, "which it may not see"
+    assert "every tenant" in (await http.get("/")).text
+    await signed_in("operator", "*")
+    for path in ("/", "/ui/jobs/acme:none"):
+        assert "all tenants" in (await http.get(path)).text
+        assert 'href="/metrics"' in (await http.get(path)).text
+
+
 async def test_the_cookie_is_a_key_of_its_own_that_scripts_and_other_sites_do_not_get(
     two_tenants: Fleet, signed_in: SignIn
 ) -> None:

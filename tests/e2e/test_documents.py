@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 
+from scheduler.cli.main import fleet
 from scheduler.dev.server import EmbeddedServer
 from tests.e2e.conftest import FLEET, fcall, place, register
 from tests.sharded import Shards
@@ -45,10 +47,12 @@ def anchors(path: Path) -> set[str]:
 def fleet_command(words: list[str]) -> list[str]:
     """The words that name the command, without its arguments and options."""
     path: list[str] = []
+    command: click.Command | None = fleet
     for word in words:
-        if not re.fullmatch(r"[a-z]+", word):
+        if not isinstance(command, click.Group) or not re.fullmatch(r"[a-z]+", word):
             break
         path.append(word)
+        command = command.get_command(click.Context(command), word)
     return path
 
 

@@ -138,8 +138,9 @@ async def test_requests_of_a_second_are_counted_over_all_routes(speak: Speaker, 
     await limit(speak, requests_per_s=5)
     told = [await speak("GET", "/v1/nodes", tenant="acme") for _ in range(5)]
     assert [answer.status for answer in told] == [200] * 5
-    document = (await speak.refused("GET", "/v1/nodes", None, 429, tenant="acme")).body
-    assert (document["quota"], document["limit"]) == ("requests_per_s", 5)
+    refused = await speak.refused("GET", "/v1/nodes", None, 429, tenant="acme")
+    assert (refused.body["quota"], refused.body["limit"]) == ("requests_per_s", 5)
+    assert refused.headers["x-request-id"] == refused.body["request_id"]
     assert (await over(speak, JOB, "requests_per_s", 5))["title"] == "Quota"
     assert (await speak("GET", "/v1/nodes", tenant="other")).status == 200
     assert (await speak("GET", "/healthz", tenant="acme")).status == 200
