@@ -18,6 +18,8 @@ from scheduler.store.library import load_library
 
 # An example is not for a fleet that somebody uses.
 ENVIRON = {name: value for name, value in os.environ.items() if name != "REDIS_URL" and not name.startswith("FLEET_")}
+# what an example has to say stands on stdout
+ENVIRON["FLEET_LOG_LEVEL"] = "warning"
 FLEET = Path(sys.executable).with_name("fleet")
 
 

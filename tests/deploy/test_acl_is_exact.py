@@ -85,7 +85,11 @@ def needed(role: str, ran: Sequence[Ran]) -> list[Command]:
     call = "FCALL_RO" if role == "inspector" else "FCALL"
     calls = [[call, f"fleet1_{name}", "1", shard] for name in own for shard in (P, "fleet:{7}")]
     run = {*own, *(INSIDE[name] for name in own if name in INSIDE)}
-    inside = {one.kind: one.words for one in ran if one.function in run}
+    audit = f"{P}:audit"
+    # a node names nobody, and so writes no audit
+    inside = {
+        one.kind: one.words for one in ran if one.function in run and (role != "node" or audit not in one.words)
+    }
     return [*calls, *map(shlex.split, BESIDE[role]), *inside.values()]
 
 

@@ -75,7 +75,7 @@ def hostile(options: argparse.Namespace) -> list[running.Seen]:
 
 def conforming(examples: int, seed: int) -> int:
     """Violations of the API's document."""
-    with staged() as stage:
+    with staged(keyed=True) as stage:
         run = conform(stage, examples, seed)
         answers = stage.answers()
     print(f"schemathesis: {run.cases:,} cases, status {run.status}" + (f"\n{run.said}" if run.status else ""))

@@ -115,9 +115,11 @@ class Bodies:
         return self._stage.redis.hget(P, "reaped_ms"), expired(self._stage.redis)
 
     def _now(self) -> dict[str, str]:
-        """Each key's digest; the shard's own meta has clocks that move by themselves."""
+        """Each key's digest; the shard's own meta has clocks that move by themselves, and requests are counted."""
         client = self._stage.redis
-        keys = sorted(key for key in cast("list[bytes]", client.keys("*")) if key != P.encode())
+        named = cast("list[bytes]", client.keys("*"))
+        # a request is counted before it is looked at
+        keys = sorted(key for key in named if key != P.encode() and not key.startswith(f"{P}:rate:".encode()))
         digests = cast("list[bytes]", client.execute_command("DEBUG", "DIGEST-VALUE", *keys)) if keys else []
         return {key.decode(errors="replace"): digest.decode() for key, digest in zip(keys, digests, strict=True)}
 

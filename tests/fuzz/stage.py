@@ -61,15 +61,17 @@ def admins_key(url: str) -> str:
 
 
 @contextmanager
-def staged() -> Iterator[Stage]:
+def staged(*, keyed: bool = False) -> Iterator[Stage]:
+    """With `keyed` everybody is asked for a key; `seed` takes that away, so without it nobody is."""
     choice, _ = choose_server({"PATH": os.environ["PATH"]})
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
     # as rarely as may be: what reaping changes is no rejected call's doing
     environ["FLEET_REAP_MS"] = "60000"
+    environ["FLEET_AUTH"] = "required" if keyed else "off"
     with EmbeddedServer(choice, args=("--enable-debug-command", "local")) as server:
         client = redis.Redis(port=server.port, socket_timeout=30)
         seed(client)
-        key = admins_key(server.url)
+        key = admins_key(server.url) if keyed else ""
         port = free_port()
         argv = [str(FLEET), "serve", "--redis-url", server.url, "--port", str(port)]
         replica = spawn_bound(argv, environ=environ)
