@@ -64,7 +64,8 @@ class Limited:
             except BadInput:
                 # a name that is none is told by the route
                 pass
-            except FleetError as error:
+            except (Problem, FleetError) as error:
+                # nothing further out than this answers for it as routes are answered for
                 await (await problem_response(request, error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -59,7 +59,8 @@ async def test_a_demand_that_another_tenants_nodes_meet_is_refused_as_one_that_n
     for token in ("only:globex-1", "only:nobody-1"):
         refused = await fleet.ask("POST", "/v1/jobs", key, {"requires": [token]})
         explained = await fleet.ask("POST", "/v1/explain", key, {"requires": [token]})
-        named = [refused.json() | {"snapshot_age_ms": 0}, explained.json() | {"snapshot_age_ms": 0}]
+        of_its_own = {"snapshot_age_ms": 0, "request_id": ""}
+        named = [refused.json() | of_its_own, explained.json() | of_its_own]
         texts.append((refused.status_code, json.dumps(named).replace(token, "-")))
     assert texts[0] == texts[1]
 
@@ -67,7 +68,8 @@ async def test_a_demand_that_another_tenants_nodes_meet_is_refused_as_one_that_n
 async def test_a_pool_of_another_tenant_is_refused_as_one_that_is_not_there(two_tenants: Fleet) -> None:
     fleet, key = two_tenants, await two_tenants.keys.text("acme", "submit")
     told = [await fleet.ask("POST", "/v1/jobs", key, BODY | {"pool": pool}) for pool in ("globex", "nobody")]
-    assert (told[0].status_code, told[0].text) == (told[1].status_code, told[1].text) == (403, told[1].text)
+    assert [answer.status_code for answer in told] == [403, 403]
+    assert told[0].json() | {"request_id": ""} == told[1].json() | {"request_id": ""}
 
 
 async def test_the_same_id_of_two_tenants_is_two_jobs(two_tenants: Fleet) -> None:
@@ -106,3 +108,19 @@ async def test_an_open_stream_leaves_a_foreign_tenant_in_the_header_out(two_tena
     key = await two_tenants.keys.text("acme", "operator")
     told = await two_tenants.ask("GET", "/v1/events", key, x_fleet_tenant="globex")
     assert told.status_code == 403
+
+
+async def test_a_refusal_before_the_routes_is_an_answer_like_any_other(two_tenants: Fleet) -> None:
+    """Not a failure of the replica with a traceback in the log; nor does a 401 say whether anybody has quotas."""
+    fleet = two_tenants
+    key = await fleet.keys.text("acme", "submit")
+    headers = []
+    for quota in ({}, {"requests_per_s": 1}):
+        assert (await fleet.ask("PUT", "/v1/tenants/acme", fleet.admin, quota)).status_code == 200
+        told = await fleet.ask("GET", "/v1/pools", None)
+        assert (told.status_code, told.json()["request_id"]) == (401, told.headers["x-request-id"])
+        headers.append(set(told.headers))
+    assert headers[0] == headers[1]
+    answers = [await fleet.ask("GET", "/v1/pools", key) for _ in range(3)]
+    over = next(told for told in answers if told.status_code == 429)
+    assert over.json()["request_id"] == over.headers["x-request-id"]
