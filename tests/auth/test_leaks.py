@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 from tests.auth.conftest import Fleet, bearer
 from tests.auth.test_matrix import subject
@@ -124,3 +125,24 @@ async def test_a_refusal_before_the_routes_is_an_answer_like_any_other(two_tenan
     answers = [await fleet.ask("GET", "/v1/pools", key) for _ in range(3)]
     over = next(told for told in answers if told.status_code == 429)
     assert over.json()["request_id"] == over.headers["x-request-id"]
+
+
+async def test_that_pools_or_quotas_of_others_change_is_told_to_nobody_else(two_tenants: Fleet) -> None:
+    fleet, key = two_tenants, await two_tenants.keys.text("acme", "operator")
+    paths = ("/v1/pools", "/v1/pools/acme", "/v1/tenants/acme", "/v1/nodes", "/v1/nodes/acme-1", "/ui/pools")
+
+    async def told() -> list[str]:
+        # a node that lives brings its pools up to date
+        beat = {"incarnation": fleet.incarnations["acme-1"]}
+        assert (await fleet.ask("POST", "/v1/nodes/acme-1/heartbeat", fleet.admin, beat)).status_code == 200
+        answers = [await fleet.ask("GET", path, key) for path in paths]
+        assert [answer.status_code for answer in answers] == [200] * len(paths)
+        return [re.sub(r'"heartbeat_at_ms":\d+', "", answer.text) for answer in answers]
+
+    beat = {"incarnation": fleet.incarnations["shared-1"]}
+    before = await told()
+    assert (await fleet.ask("PUT", "/v1/tenants/globex", fleet.admin, {"waiting_jobs": 1})).status_code == 200
+    pool = {"selector": {"labels": {"of": "nobody"}}, "tenants": ["globex"]}
+    assert (await fleet.ask("PUT", "/v1/pools/more", fleet.admin, pool)).status_code == 200
+    assert (await fleet.ask("POST", "/v1/nodes/shared-1/heartbeat", fleet.admin, beat)).status_code == 200
+    assert await told() == before
