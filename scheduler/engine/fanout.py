@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from scheduler.engine.following import Follower
 from scheduler.engine.mirror import Mirror
@@ -16,11 +16,19 @@ RESUMES_MAX = 4
 class Fanout:
     """A listener of the stream. A client costs Redis nothing but, where it resumes, the pages that it missed."""
 
-    def __init__(self, follower: Follower, pages: EventReader, mirror: Mirror, clients_max: int) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        pages: EventReader,
+        mirror: Mirror,
+        clients_max: int,
+        now_ms: Callable[[], Awaitable[int]],
+    ) -> None:
         self._follower = follower
         self._pages = pages
         self._mirror = mirror
         self._clients_max = clients_max
+        self._now_ms = now_ms
         self._clients: dict[Wanted, set[Subscription]] = {}
         self._resumes = asyncio.Semaphore(RESUMES_MAX)
         self._closing = False
@@ -75,7 +83,8 @@ class Fanout:
                 await self._see(events)
             told: list[Event | Gap] = [e for e in events if subscription.wanted.takes(e, self._mirror.snapshot)]
             # asked after the page was read: what was trimmed by then may be missing from it
-            lost = order(newest) < order(after) or (after != START and order(oldest) > order(after))
+            trimmed = after != START and order(oldest) > order(after)
+            lost = trimmed or (order(newest) < order(after) and await self._of_other_data(after, newest))
             if lost:
                 told.insert(0, Gap())
             if told:
@@ -86,6 +95,13 @@ class Fanout:
             if len(events) < PAGE:
                 return
             after = events[-1].position
+
+    async def _of_other_data(self, after: str, newest: str) -> bool:
+        """Whether a place behind the newest event is none of these data's.
+
+        Any instant that has been is good: to compare it with the newest event would tell when others did something.
+        """
+        return newest == START or order(after)[0] > await self._now_ms()
 
     async def heard(self, events: Sequence[Event]) -> None:
         if self._clients:
