@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from scheduler.domain.ids import Tenant
 from scheduler.engine.following import Follower
 from scheduler.engine.mirror import Mirror
 from scheduler.engine.subscription import Gap, Subscription, Wanted
@@ -11,6 +13,8 @@ from scheduler.errors import FleetError, Overrun
 from scheduler.store.events import PAGE, START, Event, EventReader, order
 
 RESUMES_MAX = 4
+# Of one tenant; so no tenant can take the places of all the others.
+CLIENTS_FOR_EACH_FREE = 3
 
 
 class Fanout:
@@ -30,6 +34,7 @@ class Fanout:
         self._clients_max = clients_max
         self._now_ms = now_ms
         self._clients: dict[Wanted, set[Subscription]] = {}
+        self._own = Counter[Tenant]()
         self._resumes = asyncio.Semaphore(RESUMES_MAX)
         self._closing = False
         self.count = 0
@@ -42,11 +47,15 @@ class Fanout:
         """A subscription from now on, for the caller to close; Overrun where there are enough of them."""
         if self.count >= self._clients_max:
             raise Overrun(f"{self._clients_max} clients follow the events of this replica already")
-        self.count += 1
+        if self._own[wanted.tenant] >= CLIENTS_FOR_EACH_FREE * (self._clients_max - self.count):
+            raise Overrun(
+                f"{self._own[wanted.tenant]} clients of this tenant follow the events of this replica already"
+            )
+        self._opened(wanted.tenant, 1)
         try:
             await self._follower.placed()
         except BaseException:
-            self.count -= 1
+            self._opened(wanted.tenant, -1)
             raise
         # nothing may come between these: what is behind this position comes by itself
         subscription = Subscription(wanted, self._follower.position)
@@ -55,11 +64,18 @@ class Fanout:
             subscription.end()
         return subscription
 
+    def _opened(self, tenant: Tenant, count: int) -> None:
+        self.count += count
+        self._own[tenant] += count
+        if not self._own[tenant]:
+            # tenants come from outside
+            del self._own[tenant]
+
     def close(self, subscription: Subscription) -> None:
         group = self._clients.get(subscription.wanted, set())
         if subscription in group:
             group.discard(subscription)
-            self.count -= 1
+            self._opened(subscription.wanted.tenant, -1)
             if not group:
                 del self._clients[subscription.wanted]
 

@@ -4,6 +4,11 @@ import asyncio
 import json
 import re
 
+import pytest
+
+from scheduler.domain.ids import Tenant
+from scheduler.engine.subscription import Wanted
+from scheduler.errors import Overrun
 from tests.auth.conftest import Fleet, bearer
 from tests.auth.test_matrix import subject
 
@@ -146,3 +151,16 @@ async def test_that_pools_or_quotas_of_others_change_is_told_to_nobody_else(two_
     assert (await fleet.ask("PUT", "/v1/pools/more", fleet.admin, pool)).status_code == 200
     assert (await fleet.ask("POST", "/v1/nodes/shared-1/heartbeat", fleet.admin, beat)).status_code == 200
     assert await told() == before
+
+
+async def test_one_tenant_does_not_take_all_places_of_the_event_stream(two_tenants: Fleet) -> None:
+    fanout = two_tenants.app.state.engine.first.fanout
+    acme, globex = Wanted(Tenant("acme")), Wanted(Tenant("globex"))
+    opened = [await fanout.open(acme) for _ in range(192)]
+    with pytest.raises(Overrun, match="of this tenant"):
+        await fanout.open(acme)
+    others = [await fanout.open(globex) for _ in range(10)]
+    for subscription in (*opened, *others):
+        fanout.close(subscription)
+    assert fanout.count == 0
+    fanout.close(await fanout.open(acme))
