@@ -164,3 +164,13 @@ async def test_one_tenant_does_not_take_all_places_of_the_event_stream(two_tenan
         fanout.close(subscription)
     assert fanout.count == 0
     fanout.close(await fanout.open(acme))
+
+
+async def test_pages_count_as_requests_of_the_tenant_whose_key_opens_them(two_tenants: Fleet) -> None:
+    fleet, key = two_tenants, await two_tenants.keys.text("acme", "submit")
+    assert (await fleet.ask("PUT", "/v1/tenants/acme", fleet.admin, {"requests_per_s": 1})).status_code == 200
+    answers = await asyncio.gather(*(fleet.ask("GET", "/ui/jobs", key) for _ in range(5)))
+    assert 429 in {answer.status_code for answer in answers}
+    for path in ("/healthz", "/ui/sign-in", "/ui/static/fleet.css"):
+        assert {(await fleet.ask("GET", path, key)).status_code for _ in range(3)} == {200}
+    assert (await fleet.ask("GET", "/ui/jobs", None)).status_code == 303
