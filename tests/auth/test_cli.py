@@ -137,7 +137,7 @@ def test_serving_others_needs_a_key_or_a_word(fleet: Run, served: Callable[..., 
     assert answers(url, "/v1/pools") == 200, "off is off"
     url = served("--host", "127.1")
     assert [answers(url, "/v1/pools", known) for known in (None, key)] == [401, 200]
-    assert "auth must be auto, required or off" in fleet("serve", status=2, FLEET_AUTH="maybe").stderr
+    assert "auth must be one of auto, required, off" in fleet("serve", status=2, FLEET_AUTH="maybe").stderr
 
 
 def test_commands_send_the_key_of_a_file_or_of_the_environment(

@@ -101,7 +101,7 @@ def every_route(heard: Heard, http: httpx.Client, keys: Sequence[str | None]) ->
         row = ROWS[operation.method, operation.path]
         if operation.path in {"/v1/events", "/ui/sign-in", "/ui/sign-out"}:
             continue
-        names = {"job": "acme:j1", "node": "n1", "pool": "gold", **row.params}
+        names = {"job": "acme:j1", "node": "n1", "pool": "gold", "tenant": "acme", **row.params}
         path = re.sub(r"{([^}]+)}", lambda found: names[found[1]], operation.path)  # noqa: B023
         body = row.body and {name: 1 if str(value).isupper() else value for name, value in row.body.items()}
         for key in keys:
