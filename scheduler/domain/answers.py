@@ -209,14 +209,14 @@ class TenantsAnswer(msgspec.Struct, frozen=True):
 
 
 class TenantAnswer(msgspec.Struct, frozen=True):
-    """One tenant, its quotas and what it has of them."""
+    """One tenant, its quotas and what it has of them; to a key of this tenant alone `tenants_version` is 0."""
 
     tenant: TenantView
     tenants_version: int
 
 
 class PoolsAnswer(msgspec.Struct, frozen=True):
-    """Every pool by name, those of languages included."""
+    """Every pool by name, those of languages included. To a key of one tenant `config_version` is 0."""
 
     pools: list[PoolView]
     config_version: int

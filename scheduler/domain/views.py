@@ -36,7 +36,7 @@ class JobView(msgspec.Struct, frozen=True):
 class NodeView(msgspec.Struct, frozen=True):
     """One node. Loads in percent; instants in wall-clock milliseconds; `used` is the number of its leases.
 
-    `pools` are those of the configuration of `config_version`.
+    `pools` are those of the configuration of `config_version`, which a key of one tenant is told as 0.
     """
 
     id: str

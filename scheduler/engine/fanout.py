@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+from scheduler.domain.ids import Tenant
 from scheduler.engine.following import Follower
 from scheduler.engine.mirror import Mirror
 from scheduler.engine.subscription import Gap, Subscription, Wanted
@@ -11,17 +13,28 @@ from scheduler.errors import FleetError, Overrun
 from scheduler.store.events import PAGE, START, Event, EventReader, order
 
 RESUMES_MAX = 4
+# Of one tenant; so no tenant can take the places of all the others.
+CLIENTS_FOR_EACH_FREE = 3
 
 
 class Fanout:
     """A listener of the stream. A client costs Redis nothing but, where it resumes, the pages that it missed."""
 
-    def __init__(self, follower: Follower, pages: EventReader, mirror: Mirror, clients_max: int) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        pages: EventReader,
+        mirror: Mirror,
+        clients_max: int,
+        now_ms: Callable[[], Awaitable[int]],
+    ) -> None:
         self._follower = follower
         self._pages = pages
         self._mirror = mirror
         self._clients_max = clients_max
+        self._now_ms = now_ms
         self._clients: dict[Wanted, set[Subscription]] = {}
+        self._own = Counter[Tenant]()
         self._resumes = asyncio.Semaphore(RESUMES_MAX)
         self._closing = False
         self.count = 0
@@ -34,11 +47,15 @@ class Fanout:
         """A subscription from now on, for the caller to close; Overrun where there are enough of them."""
         if self.count >= self._clients_max:
             raise Overrun(f"{self._clients_max} clients follow the events of this replica already")
-        self.count += 1
+        if self._own[wanted.tenant] >= CLIENTS_FOR_EACH_FREE * (self._clients_max - self.count):
+            raise Overrun(
+                f"{self._own[wanted.tenant]} clients of this tenant follow the events of this replica already"
+            )
+        self._opened(wanted.tenant, 1)
         try:
             await self._follower.placed()
         except BaseException:
-            self.count -= 1
+            self._opened(wanted.tenant, -1)
             raise
         # nothing may come between these: what is behind this position comes by itself
         subscription = Subscription(wanted, self._follower.position)
@@ -47,11 +64,18 @@ class Fanout:
             subscription.end()
         return subscription
 
+    def _opened(self, tenant: Tenant, count: int) -> None:
+        self.count += count
+        self._own[tenant] += count
+        if not self._own[tenant]:
+            # tenants come from outside
+            del self._own[tenant]
+
     def close(self, subscription: Subscription) -> None:
         group = self._clients.get(subscription.wanted, set())
         if subscription in group:
             group.discard(subscription)
-            self.count -= 1
+            self._opened(subscription.wanted.tenant, -1)
             if not group:
                 del self._clients[subscription.wanted]
 
@@ -75,7 +99,8 @@ class Fanout:
                 await self._see(events)
             told: list[Event | Gap] = [e for e in events if subscription.wanted.takes(e, self._mirror.snapshot)]
             # asked after the page was read: what was trimmed by then may be missing from it
-            lost = order(newest) < order(after) or (after != START and order(oldest) > order(after))
+            trimmed = after != START and order(oldest) > order(after)
+            lost = trimmed or (order(newest) < order(after) and await self._of_other_data(after, newest))
             if lost:
                 told.insert(0, Gap())
             if told:
@@ -86,6 +111,13 @@ class Fanout:
             if len(events) < PAGE:
                 return
             after = events[-1].position
+
+    async def _of_other_data(self, after: str, newest: str) -> bool:
+        """Whether a place behind the newest event is none of these data's.
+
+        Any instant that has been is good: to compare it with the newest event would tell when others did something.
+        """
+        return newest == START or order(after)[0] > await self._now_ms()
 
     async def heard(self, events: Sequence[Event]) -> None:
         if self._clients:

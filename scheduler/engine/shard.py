@@ -50,7 +50,7 @@ class Shard:
             EventReader(self._blocking, events_key(self.key)), lambda: self.mirror.snapshot.epoch
         )
         self.waker = Waker(self.follower, self.reads, self.views)
-        self.fanout = Fanout(self.follower, self.events, self.mirror, settings.event_clients)
+        self.fanout = Fanout(self.follower, self.events, self.mirror, settings.event_clients, self.views.now_ms)
         self.follower.add(self.waker)
         self.follower.add(self.fanout)
         self.checked: FleetError | None = ServerUnavailable("the library has not been checked yet")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from scheduler.engine.shard import Shard
 from scheduler.engine.subscription import Gap, Subscription, Wanted
-from scheduler.store.events import Event, checked_position
+from scheduler.store.events import START, Event, checked_position
 
 # Batches that wait for a client between the shards' own queues and its connection.
 AHEAD_MAX = 4
@@ -27,15 +27,22 @@ def positions_of(field: str, text: str, tags: Sequence[str]) -> dict[str, str]:
 class Stream:
     """One client's events. Each comes with the id under which the client resumes behind it."""
 
-    def __init__(self, shards: Sequence[Shard], subscriptions: Sequence[Subscription]) -> None:
+    def __init__(
+        self, shards: Sequence[Shard], subscriptions: Sequence[Subscription], positions: dict[str, str]
+    ) -> None:
         self._parts = dict(zip(shards, subscriptions, strict=True))
-        self._positions = {shard.tag: subscription.begins for shard, subscription in self._parts.items()}
+        self._positions = positions
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(cls, shards: Sequence[Shard], wanted: Wanted) -> "Stream":
         """From now on, for the caller to close; Overrun where there are enough clients."""
         opened: list[Subscription] = []
+        positions = {shard.tag: START for shard in shards}
+        if len(shards) > 1:
+            # an id names each shard, also one of which nothing was told: not by an event that was somebody else's
+            instants = await asyncio.gather(*(shard.views.now_ms() for shard in shards))
+            positions = {shard.tag: f"{ms - 1}-0" for shard, ms in zip(shards, instants, strict=True)}
         try:
             for shard in shards:
                 opened += [await shard.fanout.open(wanted)]
@@ -43,7 +50,7 @@ class Stream:
             for shard, subscription in zip(shards, opened, strict=False):
                 shard.fanout.close(subscription)
             raise
-        return cls(shards, opened)
+        return cls(shards, opened, positions)
 
     def close(self) -> None:
         for task in self._tasks:

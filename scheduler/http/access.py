@@ -101,6 +101,19 @@ def still_admitted(request: Request) -> None:
         raise _unauthorized(request)
 
 
+def origin_host(origin: str) -> str:
+    """Host and port of a page's address, which may be anything that somebody sends."""
+    return origin.partition("://")[2]
+
+
+def _of_another_site(request: Request) -> bool:
+    """Whether a browser asks on behalf of a page of another address; a program says nothing of this."""
+    site, origin = header(request, b"sec-fetch-site"), header(request, b"origin")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    return origin is not None and origin_host(origin) != header(request, b"host")
+
+
 def admit(request: Request, roles: Roles, *, whole: bool) -> None:
     """Raise unless the caller may use such a route; what it may see there is for the route to mind."""
     caller = caller_of(request)
@@ -110,6 +123,8 @@ def admit(request: Request, roles: Roles, *, whole: bool) -> None:
         raise Problem(403, "Forbidden", f"this needs a key of the role {names}{every}")
     if caller.node is not None and request.path_params.get("node", caller.node) != caller.node:
         raise Problem(403, "Forbidden", f"this key is bound to the node {caller.node}", field="node")
+    if caller.key is None and request.method not in _SAFE and _of_another_site(request):
+        raise Problem(403, "Forbidden", "without a key no page of another address may change anything here")
     named = header(request, b"x-fleet-tenant")
     if caller.tenant is not None and named is not None and named != caller.tenant:
         raise Problem(403, "Forbidden", f"this key is bound to the tenant {caller.tenant}", field="X-Fleet-Tenant")

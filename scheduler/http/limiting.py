@@ -10,7 +10,7 @@ from scheduler.domain.job import JobRequest
 from scheduler.domain.tenants import Quota, QuotaName
 from scheduler.engine.engine import Engine
 from scheduler.errors import BadInput, FleetError
-from scheduler.http.access import caller_of
+from scheduler.http.access import caller_of, known_caller
 from scheduler.http.body import tenant_of
 from scheduler.http.problems import Problem, problem_response
 
@@ -47,6 +47,14 @@ async def spend(engine: Engine, tenant: Tenant, requests: int) -> None:
         raise over_quota("requests_per_s", quota)
 
 
+def _counts(request: Request) -> bool:
+    """The API, and pages that a tenant's own key opens: these ask as much of Redis."""
+    if request.scope["path"].startswith("/v1/"):
+        return True
+    caller = known_caller(request)
+    return caller is not None and caller.tenant is not None
+
+
 class Limited:
     """Stands before routing and the body. Who has no such quota costs Redis nothing."""
 
@@ -55,11 +63,11 @@ class Limited:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._engine.has_quotas and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and self._engine.has_quotas:
             request = Request(scope)
             try:
                 # a node's heartbeats must not depend on what its tenant's clients do
-                if caller_of(request).role != "node":
+                if _counts(request) and caller_of(request).role != "node":
                     await spend(self._engine, tenant_of(request), 1)
             except BadInput:
                 # a name that is none is told by the route

@@ -1,6 +1,7 @@
 """The routes under /v1/nodes, and /v1/cluster."""
 
 import msgspec
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +16,7 @@ from scheduler.domain.answers import (
     RegisteredAnswer,
 )
 from scheduler.domain.ids import NodeId, checked_id
+from scheduler.domain.views import NodeView
 from scheduler.engine.engine import Engine
 from scheduler.http.access import caller_of
 from scheduler.http.body import answer, decoded, is_packed, number_query, read_as, read_body, tenant_of
@@ -33,6 +35,11 @@ def _node_id(request: Request) -> NodeId:
     return node
 
 
+def _shown(request: Request, view: NodeView) -> NodeView:
+    """To a key of one tenant without the version, which is new with every change of anybody's pool."""
+    return view if caller_of(request).tenant is None else replace(view, config_version=0)
+
+
 def _unknown() -> Problem:
     return Problem(404, "Unknown node", "no node has this id")
 
@@ -45,7 +52,7 @@ async def get_nodes(request: Request) -> Response:
     nodes, cursor = await (await engine.known()).fleet.nodes(
         after, number_query(request, "limit", 100, 1, 200), tenant_of(request)
     )
-    return answer(request, NodesAnswer(nodes, cursor))
+    return answer(request, NodesAnswer([_shown(request, node) for node in nodes], cursor))
 
 
 async def get_node(request: Request) -> Response:
@@ -53,7 +60,7 @@ async def get_node(request: Request) -> Response:
     view = await (await engine.known()).fleet.tenants_node(_node_id(request), tenant_of(request))
     if view is None:
         raise _unknown()
-    return answer(request, NodeAnswer(view))
+    return answer(request, NodeAnswer(_shown(request, view)))
 
 
 async def put_node(request: Request) -> Response:

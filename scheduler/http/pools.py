@@ -44,7 +44,9 @@ def shown(pools: Sequence[PoolView], tenant: Tenant | None) -> list[PoolView]:
 
 async def _told(request: Request) -> PoolsAnswer:
     version, pools = await (await request.app.state.engine.known()).pools.pools()
-    return PoolsAnswer(shown(pools, caller_of(request).tenant), version)
+    tenant = caller_of(request).tenant
+    # every change of anybody's pool makes a new version
+    return PoolsAnswer(shown(pools, tenant), version if tenant is None else 0)
 
 
 async def _one(request: Request, name: PoolName) -> PoolAnswer | None:

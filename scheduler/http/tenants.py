@@ -27,7 +27,8 @@ async def _configured(request: Request) -> Configured:
 
 async def _told(request: Request, tenant: Tenant) -> TenantAnswer:
     version, (view,) = await (await _configured(request)).tenants(tenant)
-    return TenantAnswer(view, version)
+    # it is new with the quotas of any tenant
+    return TenantAnswer(view, version if caller_of(request).tenant is None else 0)
 
 
 async def get_tenants(request: Request) -> Response:

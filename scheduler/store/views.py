@@ -199,10 +199,10 @@ class Views:
     async def now_ms(self) -> int:
         """The server's wall clock."""
         try:
-            seconds, _ = await self._client.ask(await self._client.primary_of(self._shard), "TIME")
+            seconds, micros = await self._client.ask(await self._client.primary_of(self._shard), "TIME")
         except (TimeoutError, RedisError, OSError) as error:
             raise ServerUnavailable(f"Redis does not answer: {error}") from error
-        return int(seconds) * 1000
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def configuration(self) -> tuple[int, Configuration]:
         """The configuration, automatic pools included, and its version, which is read first: it is never too new."""

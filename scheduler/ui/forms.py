@@ -2,12 +2,12 @@
 
 import hashlib
 import hmac
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from scheduler.http.access import caller_of, cookie_of
+from scheduler.http.access import caller_of, cookie_of, origin_host
 from scheduler.http.body import read_body
 from scheduler.http.problems import Problem
 
@@ -38,7 +38,7 @@ def check_origin(request: Request) -> None:
     if site is not None:
         same = site == "same-origin"
     else:
-        same = origin is not None and urlsplit(origin).netloc == request.headers.get("host")
+        same = origin is not None and origin_host(origin) == request.headers.get("host")
     if not same:
         raise Problem(
             403, "Forbidden", "Only the dashboard's own pages may act here; programs use the routes under /v1."

@@ -2,7 +2,13 @@
 
 import asyncio
 import json
+import re
 
+import pytest
+
+from scheduler.domain.ids import Tenant
+from scheduler.engine.subscription import Wanted
+from scheduler.errors import Overrun
 from tests.auth.conftest import Fleet, bearer
 from tests.auth.test_matrix import subject
 
@@ -59,7 +65,8 @@ async def test_a_demand_that_another_tenants_nodes_meet_is_refused_as_one_that_n
     for token in ("only:globex-1", "only:nobody-1"):
         refused = await fleet.ask("POST", "/v1/jobs", key, {"requires": [token]})
         explained = await fleet.ask("POST", "/v1/explain", key, {"requires": [token]})
-        named = [refused.json() | {"snapshot_age_ms": 0, "request_id": ""}, explained.json() | {"snapshot_age_ms": 0}]
+        of_its_own = {"snapshot_age_ms": 0, "request_id": ""}
+        named = [refused.json() | of_its_own, explained.json() | of_its_own]
         texts.append((refused.status_code, json.dumps(named).replace(token, "-")))
     assert texts[0] == texts[1]
 
@@ -109,3 +116,63 @@ async def test_an_open_stream_leaves_a_foreign_tenant_in_the_header_out(two_tena
     key = await two_tenants.keys.text("acme", "operator")
     told = await two_tenants.ask("GET", "/v1/events", key, x_fleet_tenant="globex")
     assert told.status_code == 403
+
+
+async def test_a_refusal_before_the_routes_is_an_answer_like_any_other(two_tenants: Fleet) -> None:
+    """Not a failure of the replica with a traceback in the log; nor does a 401 say whether anybody has quotas."""
+    fleet = two_tenants
+    key = await fleet.keys.text("acme", "submit")
+    headers = []
+    for quota in ({}, {"requests_per_s": 1}):
+        assert (await fleet.ask("PUT", "/v1/tenants/acme", fleet.admin, quota)).status_code == 200
+        told = await fleet.ask("GET", "/v1/pools", None)
+        assert (told.status_code, told.json()["request_id"]) == (401, told.headers["x-request-id"])
+        headers.append(set(told.headers))
+    assert headers[0] == headers[1]
+    answers = [await fleet.ask("GET", "/v1/pools", key) for _ in range(3)]
+    over = next(told for told in answers if told.status_code == 429)
+    assert over.json()["request_id"] == over.headers["x-request-id"]
+
+
+async def test_that_pools_or_quotas_of_others_change_is_told_to_nobody_else(two_tenants: Fleet) -> None:
+    fleet, key = two_tenants, await two_tenants.keys.text("acme", "operator")
+    paths = ("/v1/pools", "/v1/pools/acme", "/v1/tenants/acme", "/v1/nodes", "/v1/nodes/acme-1", "/ui/pools")
+
+    async def told() -> list[str]:
+        # a node that lives brings its pools up to date
+        beat = {"incarnation": fleet.incarnations["acme-1"]}
+        assert (await fleet.ask("POST", "/v1/nodes/acme-1/heartbeat", fleet.admin, beat)).status_code == 200
+        answers = [await fleet.ask("GET", path, key) for path in paths]
+        assert [answer.status_code for answer in answers] == [200] * len(paths)
+        return [re.sub(r'"heartbeat_at_ms":\d+', "", answer.text) for answer in answers]
+
+    beat = {"incarnation": fleet.incarnations["shared-1"]}
+    before = await told()
+    assert (await fleet.ask("PUT", "/v1/tenants/globex", fleet.admin, {"waiting_jobs": 1})).status_code == 200
+    pool = {"selector": {"labels": {"of": "nobody"}}, "tenants": ["globex"]}
+    assert (await fleet.ask("PUT", "/v1/pools/more", fleet.admin, pool)).status_code == 200
+    assert (await fleet.ask("POST", "/v1/nodes/shared-1/heartbeat", fleet.admin, beat)).status_code == 200
+    assert await told() == before
+
+
+async def test_one_tenant_does_not_take_all_places_of_the_event_stream(two_tenants: Fleet) -> None:
+    fanout = two_tenants.app.state.engine.first.fanout
+    acme, globex = Wanted(Tenant("acme")), Wanted(Tenant("globex"))
+    opened = [await fanout.open(acme) for _ in range(192)]
+    with pytest.raises(Overrun, match="of this tenant"):
+        await fanout.open(acme)
+    others = [await fanout.open(globex) for _ in range(10)]
+    for subscription in (*opened, *others):
+        fanout.close(subscription)
+    assert fanout.count == 0
+    fanout.close(await fanout.open(acme))
+
+
+async def test_pages_count_as_requests_of_the_tenant_whose_key_opens_them(two_tenants: Fleet) -> None:
+    fleet, key = two_tenants, await two_tenants.keys.text("acme", "submit")
+    assert (await fleet.ask("PUT", "/v1/tenants/acme", fleet.admin, {"requests_per_s": 1})).status_code == 200
+    answers = await asyncio.gather(*(fleet.ask("GET", "/ui/jobs", key) for _ in range(5)))
+    assert 429 in {answer.status_code for answer in answers}
+    for path in ("/healthz", "/ui/sign-in", "/ui/static/fleet.css"):
+        assert {(await fleet.ask("GET", path, key)).status_code for _ in range(3)} == {200}
+    assert (await fleet.ask("GET", "/ui/jobs", None)).status_code == 303

@@ -46,6 +46,7 @@ async def test_a_job_is_cancelled_after_a_question_and_once(speak: Speaker) -> N
         {},
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://replica.evil.example"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},

@@ -143,6 +143,29 @@ def test_a_resume_from_what_was_trimmed_begins_with_a_gap(url: str, client: redi
         assert stream.take(1)[0]["id"] == later
 
 
+def test_where_a_stream_resumes_does_not_tell_when_others_did_something(url: str, shards: Shards) -> None:
+    for tag in shards.tags:
+        other = happen(shards.redis, events=f"fleet:{{{tag}}}:events", job="other:a", tenant="other")
+    seconds, micros = shards.redis.time()
+    end = time.monotonic() + 10
+    while shards.redis.time() <= (seconds, micros + 2_000) and time.monotonic() < end:
+        pass
+    since = int(other.partition("-")[0]) + 1
+    with following(url, "acme", after=f"{since}-0") as stream:  # behind the newest, but no gap
+        own = happen(shards.redis, job="acme:a", tenant="acme")
+        first = stream.take(1)[0]
+        assert (first["event"], first["id"]) == (None, own)
+    with following(url, "acme") as stream:
+        happen(shards.redis, events=f"fleet:{{{shards.tags[-1]}}}:events", job="other:b", tenant="other")
+        own = happen(shards.redis, job="acme:b", tenant="acme")
+        first = stream.take(1)[0]
+        assert first["id"] == own
+        assert other not in first["resume"]
+    with following(url, "acme", last=first["resume"]) as stream:
+        later = happen(shards.redis, events=f"fleet:{{{shards.tags[-1]}}}:events", job="acme:c", tenant="acme")
+        assert stream.take(1)[0]["id"] == later
+
+
 def test_filters_are_for_kinds_a_job_and_a_node_together(url: str, client: redis.Redis) -> None:
     asked = ({"kind": "job_failed,node_lost"}, {"job": "0.b"}, {"node": "n2"}, {"kind": "job_failed", "node": "n2"})
     with (

@@ -1,5 +1,8 @@
 """The routes of nodes and of the cluster."""
 
+import httpx
+import pytest
+
 from tests.integration.http.conftest import Speaker
 from tests.sharded import Shards
 
@@ -137,3 +140,29 @@ async def test_the_cluster_is_told_in_numbers(speak: Speaker) -> None:
     assert cluster["epoch"]
     assert cluster["snapshot"]["nodes"] == 2
     assert cluster["snapshot"]["age_ms"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://replica"}, 200),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://["}, 403),
+    ],
+)
+async def test_without_a_key_no_page_of_another_address_changes_anything(
+    plain: httpx.AsyncClient, headers: dict[str, str], status: int
+) -> None:
+    """A browser sends such a request without asking first: it has no body, or one without a type."""
+    node = {"endpoint": "http://n1", "slots": 2, "capabilities": ["a"], "ttl_ms": 60_000}
+    assert (await plain.put("/v1/nodes/n1", json=node)).status_code == 201
+    told = await plain.post("/v1/nodes/n1/drain", headers=headers)
+    assert told.status_code == status, told.text
+    state = (await plain.get("/v1/nodes/n1", headers=headers)).json()["node"]["state"]
+    assert state == ("draining" if status == 200 else "ready")
