@@ -135,14 +135,18 @@ def _actor(request: Request) -> str:
     return f"http:{request.client.host if request.client else '-'}"
 
 
-def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool) -> Endpoint:
+def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool, audited: bool) -> Endpoint:
     """The endpoint for those who may; without roles for everybody."""
     if roles is None:
         return endpoint
 
     async def admitted(request: Request) -> Response:
         admit(request, roles, whole=whole)
+        return await endpoint(request)
+
+    async def acting(request: Request) -> Response:
+        admit(request, roles, whole=whole)
         with Acting(partial(_actor, request)):
             return await endpoint(request)
 
-    return admitted
+    return acting if audited else admitted

@@ -1,8 +1,8 @@
 """Gives each request an id, which its answer and every record under it have; logs each answer where asked to."""
 
 import logging
+import os
 import re
-import secrets
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,7 +38,7 @@ class Named:
         # a bad one is not told of anywhere: it may be what somebody wants to see in a log
         if not name or _GIVEN.fullmatch(name) is None:
             # a number that rose would tell one tenant how much the others ask
-            name = secrets.token_hex(8).encode()
+            name = os.urandom(8).hex().encode()
         scope["request_id"] = text = name.decode()
         bind(request_id=text)
         status = 500
