@@ -14,7 +14,7 @@ import msgspec
 from scheduler.cli.settings import settings_with
 from scheduler.domain.shards import home_tag, job_tag
 from scheduler.errors import ServerUnavailable
-from scheduler.store.actor import acting
+from scheduler.store.actor import Acting
 from scheduler.store.client import connect, connect_blocking
 from scheduler.store.events import BLOCK_MS, EventReader
 from scheduler.store.keys import audit_key, events_key, shard_key
@@ -107,5 +107,5 @@ def on_redis(redis_url: str | None, namespace: str | None, ask: Callable[[OnRedi
             tags = await read_tags(client, shard_key(settings.namespace, FIRST)) or (FIRST,)
             return await ask(OnRedis(tuple(map(shard, tags))))
 
-    with acting(f"cli:{_user()}@{platform.node()}"):
+    with Acting(lambda: f"cli:{_user()}@{platform.node()}"):
         return asyncio.run(run())

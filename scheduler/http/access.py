@@ -1,6 +1,7 @@
 """Who asks, and whether they may: the one place that reads keys, and the one that holds them against a route."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 
 from msgspec.structs import replace
@@ -11,8 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from scheduler.domain.apikey import ANYONE, Caller, Roles
 from scheduler.engine.keyring import Keyring
 from scheduler.errors import FleetError
-from scheduler.http.problems import Problem, header
-from scheduler.store.actor import acting
+from scheduler.http.problems import Problem, header, headers
+from scheduler.store.actor import Acting
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -47,28 +48,38 @@ class Authenticated:
         self._open = open_paths
         self._open_folders = tuple(path for path in open_paths if path.endswith("/"))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open and not self._in_folder(scope["path"]):
-            scope[_CALLER] = await self._caller(scope) if self._keyring.asks else ANYONE
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # what is not to be waited for is passed on as it is, here and in what stands beside it: each await of a
+        # placement is one more to come back through
+        if scope["type"] != "http" or scope["path"] in self._open or scope["path"].startswith(self._open_folders):
+            return self._app(scope, receive, send)
+        if not self._keyring.asks:
+            scope[_CALLER] = ANYONE
+            return self._app(scope, receive, send)
+        return self._asked(scope, receive, send)
+
+    async def _asked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key, cookie = _key(scope)
+        try:
+            caller = await self._keyring.caller(key)
+        except FleetError as error:
+            scope[_CALLER] = error
+        else:
+            if cookie and caller is not None and caller.key is not None:
+                caller = replace(caller, cookie=True)
+            scope[_CALLER] = caller
         await self._app(scope, receive, send)
 
-    def _in_folder(self, path: str) -> bool:
-        return path.startswith(self._open_folders)
 
-    async def _caller(self, scope: Scope) -> Caller | FleetError | None:
-        try:
-            # each placement comes through here: the headers as they are cost a tenth of a request's mapping
-            for name, value in scope["headers"]:
-                # a password for a proxy on the way is none of ours
-                if name == b"authorization" and value[:7].lower() == b"bearer ":
-                    return await self._keyring.caller(str(value[7:], "latin-1").strip())
-            reads = scope["method"] in _SAFE or not scope["path"].startswith("/v1/")
-            caller = await self._keyring.caller(cookie_of(Request(scope)) if reads else None)
-        except FleetError as error:
-            return error
-        if caller is None or caller.key is None:
-            return caller
-        return replace(caller, cookie=True)
+def _key(scope: Scope) -> tuple[str | None, bool]:
+    """The key that comes with a request, and whether a cookie brought it."""
+    if b"authorization" in headers(scope):
+        for name, value in scope["headers"]:
+            # a password for a proxy on the way is none of ours
+            if name == b"authorization" and value[:7].lower() == b"bearer ":
+                return str(value[7:], "latin-1").strip(), False
+    reads = scope["method"] in _SAFE or not scope["path"].startswith("/v1/")
+    return (cookie_of(Request(scope)) if reads else None), True
 
 
 def known_caller(request: Request) -> Caller | None:
@@ -125,8 +136,7 @@ def admit(request: Request, roles: Roles, *, whole: bool) -> None:
         raise Problem(403, "Forbidden", f"this key is bound to the node {caller.node}", field="node")
     if caller.key is None and request.method not in _SAFE and _of_another_site(request):
         raise Problem(403, "Forbidden", "without a key no page of another address may change anything here")
-    named = header(request, b"x-fleet-tenant")
-    if caller.tenant is not None and named is not None and named != caller.tenant:
+    if caller.tenant is not None and header(request, b"x-fleet-tenant") not in {None, caller.tenant}:
         raise Problem(403, "Forbidden", f"this key is bound to the tenant {caller.tenant}", field="X-Fleet-Tenant")
 
 
@@ -140,14 +150,18 @@ def _actor(request: Request) -> str:
     return f"http:{request.client.host if request.client else '-'}"
 
 
-def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool) -> Endpoint:
+def guarded(endpoint: Endpoint, roles: Roles | None, *, whole: bool, audited: bool) -> Endpoint:
     """The endpoint for those who may; without roles for everybody."""
     if roles is None:
         return endpoint
 
     async def admitted(request: Request) -> Response:
         admit(request, roles, whole=whole)
-        with acting(_actor(request)):
+        return await endpoint(request)
+
+    async def acting(request: Request) -> Response:
+        admit(request, roles, whole=whole)
+        with Acting(partial(_actor, request)):
             return await endpoint(request)
 
-    return admitted
+    return acting if audited else admitted

@@ -98,7 +98,8 @@ class Connections:
         return True
 
     def _look_later(self, loop: asyncio.AbstractEventLoop, *, soon: bool = False) -> None:
-        pause_s = min(1.0, self.limits.arrival_s / 4, self.limits.untaken_s / 4)
+        limits = self.limits
+        pause_s = min(1.0, limits.arrival_s / 4, limits.idle_s / 4, limits.untaken_s / 4)
         loop.call_later(NEXT_LOOK_S if soon else pause_s, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -109,11 +110,14 @@ class Connections:
                 self.arriving[connection] = now
             else:
                 connection.late()
+        idle = _overdue(self.idle, now - self.limits.idle_s)
+        for connection in idle:
+            connection.let_go()
         untaken = _overdue(self.untaken, now - self.limits.untaken_s)
         for connection in untaken:
             connection.cut()
         if self.open:
-            self._look_later(loop, soon=max(len(late), len(untaken)) == ENDED_AT_ONCE)
+            self._look_later(loop, soon=max(map(len, (late, idle, untaken))) == ENDED_AT_ONCE)
         else:
             self._loop = None
 

@@ -1,5 +1,6 @@
 """Quotas that a replica keeps by itself: requests in a second and bytes of a payload. Functions keep the others."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.requests import Request
@@ -62,18 +63,21 @@ class Limited:
         self._app = app
         self._engine = engine
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._engine.has_quotas:
-            request = Request(scope)
-            try:
-                # a node's heartbeats must not depend on what its tenant's clients do
-                if _counts(request) and caller_of(request).role != "node":
-                    await spend(self._engine, tenant_of(request), 1)
-            except BadInput:
-                # a name that is none is told by the route
-                pass
-            except (Problem, FleetError) as error:
-                # here, for further out it would be a crash in the log, without the request's id
-                await (await problem_response(request, error))(scope, receive, send)
-                return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        limited = scope["type"] == "http" and self._engine.has_quotas
+        return (self._spending if limited else self._app)(scope, receive, send)
+
+    async def _spending(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            # a node's heartbeats must not depend on what its tenant's clients do
+            if _counts(request) and caller_of(request).role != "node":
+                await spend(self._engine, tenant_of(request), 1)
+        except BadInput:
+            # a name that is none is told by the route
+            pass
+        except (Problem, FleetError) as error:
+            # here, for further out it would be a crash in the log, without the request's id
+            await (await problem_response(request, error))(scope, receive, send)
+            return
         await self._app(scope, receive, send)

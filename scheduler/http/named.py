@@ -1,13 +1,14 @@
 """Gives each request an id, which its answer and every record under it have; logs each answer where asked to."""
 
 import logging
+import os
 import re
-import secrets
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.domain.traceparent import traceparent_in
+from scheduler.http.problems import headers
 from scheduler.logs import Line, bind
 
 # What proxies and clients make of UUIDs, ULIDs, hexadecimal and base64; nothing that could end a line or a value.
@@ -30,17 +31,14 @@ class Named:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        name = b""
-        for key, value in scope["headers"]:
-            if key == b"x-request-id":
-                name = value
-            elif key == b"traceparent":
-                # in the same pass, for a second one is felt
-                scope["traceparent"] = traceparent_in(value.decode("latin-1"))
+        given = headers(scope)
+        name = given.get(b"x-request-id", b"")
+        if b"traceparent" in given:
+            scope["traceparent"] = traceparent_in(given[b"traceparent"].decode("latin-1"))
         # a bad one is not told of anywhere: it may be what somebody wants to see in a log
         if not name or _GIVEN.fullmatch(name) is None:
             # a number that rose would tell one tenant how much the others ask
-            name = secrets.token_hex(8).encode()
+            name = os.urandom(8).hex().encode()
         scope["request_id"] = text = name.decode()
         bind(request_id=text)
         status = 500

@@ -45,7 +45,6 @@ class Guarded(HttpToolsProtocol):
     def __init__(self, *args: Any, table: Connections, **more: Any) -> None:
         super().__init__(*args, **more)
         self._table, self._limits = table, table.limits
-        self.timeout_keep_alive = self._limits.idle_s  # type: ignore[assignment]
         self._running: RequestResponseCycle | None = None
         self._partial = self._in_head = False
         # bytes of the reads behind the one in which the message began, and of the read under way
@@ -70,9 +69,6 @@ class Guarded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        table = self._table
-        if table.idle.pop(self, None) is not None and self not in table.arriving:
-            table.arriving[self] = self.loop.time()
         self._read = len(data)
         super().data_received(data)
         if self._partial:
@@ -87,15 +83,19 @@ class Guarded(HttpToolsProtocol):
         super().on_message_begin()
         self._partial = self._in_head = True
         self._fed = -self._read
+        self._table.idle.pop(self, None)
         if self not in self._table.arriving:
             self._table.arriving[self] = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """What uvicorn does, but no more often than it may."""
+        """What uvicorn does, but no more often than it may; it is spelled out because it is done so often."""
         if len(self.headers) >= self._limits.headers:
             self._answer = _LARGE_HEAD
             raise _RefusedError
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         limits = self._limits
@@ -118,22 +118,23 @@ class Guarded(HttpToolsProtocol):
         self._partial = False
         self._table.arriving.pop(self, None)
         if self.cycle.response_complete:
-            # it was answered before it was all here, and what came since has stopped the time of an idle connection
+            # it was answered before it was all here
             self._table.idle[self] = self.loop.time()
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """What uvicorn does, but for its timer: the table knows how long a connection has been idle."""
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._table.waits(self, self.loop.time())
-        elif self._running is None or self._running.response_complete:
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif not self._partial:
             self._table.idle[self] = self.loop.time()
 
     def pause_writing(self) -> None:
@@ -144,9 +145,6 @@ class Guarded(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._table.untaken.pop(self, None)
-
-    def timeout_keep_alive_handler(self) -> None:
-        self.let_go()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the server's own words
         self._end(self._answer)

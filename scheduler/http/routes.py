@@ -27,7 +27,8 @@ class Operation:
     """One route with what a reader of the API must know; `statuses` are those beside 422 and 503.
 
     An `answer` that is text is the media type of a body without a schema. `roles` may call it, and with `whole` only
-    by a key for every tenant, because it tells of all; None: everybody may, and needs no key.
+    by a key for every tenant, because it tells of all; None: everybody may, and needs no key. Not `audited` is what
+    comes so often that naming who does it would be felt, and is in no audit whoever does it.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Operation:
     body_required: bool = True
     roles: Roles | None = field(kw_only=True)
     whole: bool = field(default=False, kw_only=True)
+    audited: bool = field(default=True, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -49,15 +51,16 @@ class Operation:
 
 OPERATIONS = (
     Operation("POST", "/v1/jobs", jobs.post_job, "Place a job now, let it wait (wait_ms), or be told why not",
-              answers.PlacementAnswer, wire.JobBody, (200, 201, 202, 400, 403, 409, 413, 415), roles=PLACES),
+              answers.PlacementAnswer, wire.JobBody, (200, 201, 202, 400, 403, 409, 413, 415), roles=PLACES,
+              audited=False),
     Operation("POST", "/v1/jobs:batch", jobs.post_batch, "Place up to 1,000 jobs, each with its own outcome",
-              answers.BatchAnswer, wire.BatchBody, (200, 400, 413, 415), roles=PLACES),
+              answers.BatchAnswer, wire.BatchBody, (200, 400, 413, 415), roles=PLACES, audited=False),
     Operation("GET", "/v1/jobs/{job}", jobs.get_job, "A job; with wait_ms once it has ended",
               answers.JobAnswer, None, (200, 404), ("wait_ms",), roles=READS),
     Operation("POST", "/v1/jobs/{job}/start", jobs.start_job, "Begin the work and receive its payload",
-              answers.StartAnswer, wire.StartBody, (200, 400, 404, 409, 413, 415), roles=RUNS),
+              answers.StartAnswer, wire.StartBody, (200, 400, 404, 409, 413, 415), roles=RUNS, audited=False),
     Operation("POST", "/v1/jobs/{job}/finish", jobs.finish_job, "End the work and free its slot",
-              answers.OutcomeAnswer, wire.FinishBody, (200, 400, 404, 409, 413, 415), roles=RUNS),
+              answers.OutcomeAnswer, wire.FinishBody, (200, 400, 404, 409, 413, 415), roles=RUNS, audited=False),
     Operation("POST", "/v1/jobs/{job}/cancel", jobs.cancel_job, "Cancel a job that has not ended",
               answers.OutcomeAnswer, None, (200, 404), roles=READS),
     Operation("POST", "/v1/explain", explain.post_explain, "Why a job would be placed or not; nothing is claimed",
@@ -125,7 +128,7 @@ def _by_method(endpoints: Mapping[str, Endpoint]) -> Endpoint:
 
 
 def _endpoint(operation: Operation) -> Endpoint:
-    return guarded(operation.endpoint, operation.roles, whole=operation.whole)
+    return guarded(operation.endpoint, operation.roles, whole=operation.whole, audited=operation.audited)
 
 
 def routes(

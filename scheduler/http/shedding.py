@@ -1,6 +1,6 @@
 """Refuses placements at once while the replica has as many as it can decide in time: 503 with Retry-After."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.requests import Request
@@ -31,7 +31,7 @@ class Shedding:
             )
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if (
             scope["type"] == "http"
             and self._engine.door.shut
@@ -40,10 +40,12 @@ class Shedding:
         ):
             self._engine.door.refused += 1
             self._shed()
-            for message in self._answers[wants_msgpack(Request(scope))]:
-                await send(message)
-            return
-        await self._app(scope, receive, send)
+            return self._refuse(scope, send)
+        return self._app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        for message in self._answers[wants_msgpack(Request(scope))]:
+            await send(message)
 
 
 def _answer(body: bytes, kind: bytes, headers: dict[str, str]) -> tuple[Message, Message]:

@@ -35,4 +35,4 @@ def page_of(operation: Operation) -> Endpoint:
     """The page for those who may see it."""
     if operation.roles is None:
         return operation.endpoint
-    return pages.page(guarded(operation.endpoint, operation.roles, whole=operation.whole))
+    return pages.page(guarded(operation.endpoint, operation.roles, whole=operation.whole, audited=operation.audited))
