@@ -113,7 +113,8 @@ def _setting(field: msgspec.structs.FieldInfo) -> Setting:
 SETTINGS = {field.name: _setting(field) for field in msgspec.structs.fields(Settings)}
 
 
-_END = r"\Z"
+# of the one pattern that there is
+_NAME = "1 to 64 characters of A-Z a-z 0-9 . _ - and begin with a letter or digit"
 
 
 def _converted(name: str, value: object) -> object:
@@ -127,7 +128,7 @@ def _converted(name: str, value: object) -> object:
         if choices and value not in choices:
             raise BadInput(name, f"must be one of {', '.join(choices)}")
         if re.match(SETTINGS[name].pattern, value) is None:
-            raise BadInput(name, f"must be text as {SETTINGS[name].pattern.removesuffix(_END)}")
+            raise BadInput(name, f"must be {_NAME}")
         return value
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None

@@ -55,7 +55,10 @@ def test_the_balancer_takes_the_configuration(balancer: str, tmp_path: Path) -> 
 def test_keys_go_through_and_so_does_what_is_said_without_one(front: Front) -> None:
     key = first_key({"REDIS_URL": front.redis_url})
     with httpx.Client(base_url=front.url, timeout=30) as http:
-        wait_until(lambda: http.get("/v1/cluster").status_code == 401, "every replica asks for a key")
+        # one after another is asked, and a replica hears of the key with its next refresh
+        wait_until(
+            lambda: all(http.get("/v1/cluster").status_code == 401 for _ in range(9)), "every replica asks for a key"
+        )
         assert http.get("/v1/pools").headers["www-authenticate"] == 'Bearer realm="fleet"'
         for _ in range(9):
             assert http.get("/v1/cluster", headers={"authorization": f"Bearer {key}"}).status_code == 200

@@ -111,7 +111,7 @@ def test_a_web_of_fallbacks_is_judged_without_a_pause(shard: Shard, client: redi
     client.slowlog_reset()
     shard.apply(pools)
     shard.put(names[0], priority=1, fallback=names[1:17])
-    assert slowest_ms(client) < 100
+    assert slowest_ms(client) < 300
 
 
 def test_nodes_with_long_lists_are_brought_in_as_few_as_the_budget_allows(shard: Shard) -> None:

@@ -33,8 +33,8 @@ def test_a_bad_number_names_the_setting_and_its_limits(bad: str) -> None:
         ("refresh = 1", "refresh is not a setting"),
         ("refresh_ms = true", "refresh_ms must be a whole number"),
         ("namespace = 7", "namespace must be text"),
-        ('namespace = "a b"', "namespace must be text as"),
-        ('namespace = "a{0}"', "namespace must be text as"),
+        ('namespace = "a b"', "namespace must be 1 to 64 characters"),
+        ('namespace = "a{0}"', "namespace must be 1 to 64 characters"),
         ("namespace = ", "FLEET_CONFIG cannot be read"),
     ],
 )
