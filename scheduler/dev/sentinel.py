@@ -86,6 +86,11 @@ class EmbeddedSentinel:
         wait_until(agreed, "the sentinels name one running primary", 30)
         return found[0]
 
+    def fail_over(self) -> None:
+        """Have a replica promoted. A sentinel that has not heard of one lately is asked again."""
+        sentinel = self.sentinels[0]
+        wait_until(lambda: bool(ask(sentinel, "SENTINEL", "FAILOVER", SERVICE)), "a replica may be promoted", 20)
+
     def wait_whole(self, deadline_s: float = 30.0) -> None:
         """Return when every replica follows the primary and every sentinel knows all the others."""
 

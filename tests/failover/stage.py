@@ -104,7 +104,7 @@ def _sentinel_asked(watched: EmbeddedSentinel) -> str:
         ask(watched.sentinels[0], "SENTINEL", "FAILOVER", SERVICE, "COORDINATED")
     except ResponseError:
         ask(old, "CONFIG", "SET", "min-replicas-to-write", len(watched.servers) - 1)
-        ask(watched.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
+        watched.fail_over()
         wait_until(lambda: watched.primary() is not old, "another is the primary", 30)
         ask(old, "REPLICAOF", "127.0.0.1", watched.primary().port)
         ask(old, "CONFIG", "SET", "min-replicas-to-write", 1)

@@ -186,7 +186,7 @@ async def test_a_primary_that_has_become_a_replica_is_left_at_its_first_refusal(
     new = next(server for server in sentinel.servers if server is not old)
     client = connect(sentinel.url, connections=1)
     await client.execute_command("SET", KEY, 0)
-    ask(sentinel.sentinels[0], "SENTINEL", "FAILOVER", SERVICE)
+    await asyncio.to_thread(sentinel.fail_over)
     await asyncio.to_thread(wait_until, lambda: sentinel.primary() is new, "it leads", 20)
     await asyncio.to_thread(wait_until, lambda: role(old) == "slave", "it follows", 20)
     failed, end = 0, time.monotonic() + 10
