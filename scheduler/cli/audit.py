@@ -3,7 +3,7 @@
 import click
 
 from scheduler.cli.asking import AS_JSON, OnRedis, on_redis, where
-from scheduler.cli.events import line, tail
+from scheduler.cli.events import kinds_in, showing, tail
 from scheduler.store.events import Event
 
 
@@ -27,15 +27,12 @@ def audit(
     as_json: bool,
 ) -> None:
     """Show what operators did and who it was, the newest at the end. With --json each is an object in a line."""
-    asked = frozenset(kind for text in kinds for kind in text.split(",") if kind)
+    asked = kinds_in(kinds)
 
     def wanted(event: Event) -> bool:
         return (not asked or event.kind in asked) and (by is None or event.fields.get("by") == by)
 
-    def show(event: Event) -> None:
-        click.echo(event.json if as_json else line(event))
-
     async def run(fleet: OnRedis) -> None:
-        await tail([shard.audit for shard in fleet.shards], wanted, count, show, follow=follow)
+        await tail([shard.audit for shard in fleet.shards], wanted, count, showing(as_json=as_json), follow=follow)
 
     on_redis(redis_url, namespace, run)

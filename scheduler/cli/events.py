@@ -27,6 +27,20 @@ def line(event: Event) -> str:
     return "  ".join((local_time(event.at_ms), f"{event.kind:<16}", *fields))
 
 
+def showing(*, as_json: bool) -> Callable[[Event], None]:
+    """Prints an event, for programs or for people."""
+
+    def show(event: Event) -> None:
+        click.echo(event.json if as_json else line(event))
+
+    return show
+
+
+def kinds_in(given: tuple[str, ...]) -> frozenset[str]:
+    """The kinds of an option that may be given again, or with commas between."""
+    return frozenset(kind for text in given for kind in text.split(",") if kind)
+
+
 def wanting(kinds: frozenset[str], job: str | None, node: str | None) -> Filter:
     def wanted(event: Event) -> bool:
         return (
@@ -114,15 +128,12 @@ def events(
 ) -> None:
     """Show the last events, the newest at the end. With --json each is an object in a line of its own."""
     wanted = wanting(
-        frozenset(kind for text in kinds for kind in text.split(",") if kind),
+        kinds_in(kinds),
         None if job is None else checked_job_id(job),
         None if node is None else checked_id("--node", node),
     )
 
-    def show(event: Event) -> None:
-        click.echo(event.json if as_json else line(event))
-
     async def run(fleet: OnRedis) -> None:
-        await tail([shard.events for shard in fleet.shards], wanted, count, show, follow=follow)
+        await tail([shard.events for shard in fleet.shards], wanted, count, showing(as_json=as_json), follow=follow)
 
     on_redis(redis_url, namespace, run)

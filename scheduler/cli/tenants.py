@@ -79,6 +79,15 @@ def list_tenants(redis_url: str | None, namespace: str | None, *, as_json: bool)
     _list(redis_url, namespace, as_json=as_json)
 
 
+def _show(version: int, told: list[TenantView], *, as_json: bool) -> None:
+    """The one tenant that was asked for."""
+    (view,) = told
+    if as_json:
+        click.echo(msgspec.json.encode({"tenant": view, "tenants_version": version}))
+    else:
+        Console().print(_table([view]))
+
+
 @tenants.command()
 @click.argument("name")
 @AS_JSON
@@ -86,11 +95,7 @@ def list_tenants(redis_url: str | None, namespace: str | None, *, as_json: bool)
 def show(name: str, redis_url: str | None, namespace: str | None, *, as_json: bool) -> None:
     """One tenant, also one without quotas of its own."""
     tenant = checked_tenant("NAME", name)
-    version, (view,) = on_redis(redis_url, namespace, lambda fleet: _read(fleet, tenant))
-    if as_json:
-        click.echo(msgspec.json.encode({"tenant": view, "tenants_version": version}))
-    else:
-        Console().print(_table([view]))
+    _show(*on_redis(redis_url, namespace, lambda fleet: _read(fleet, tenant)), as_json=as_json)
 
 
 @tenants.command()
@@ -114,11 +119,7 @@ def put(name: str, redis_url: str | None, namespace: str | None, *, as_json: boo
         await _copied(fleet)
         return await _read(fleet, tenant)
 
-    version, (view,) = on_redis(redis_url, namespace, ask)
-    if as_json:
-        click.echo(msgspec.json.encode({"tenant": view, "tenants_version": version}))
-    else:
-        Console().print(_table([view]))
+    _show(*on_redis(redis_url, namespace, ask), as_json=as_json)
 
 
 @tenants.command()
