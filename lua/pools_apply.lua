@@ -55,13 +55,7 @@ define('pools_apply', function(P, seen, json, source, by)
   local stored, pools, limits, template, weights = config_arg(json, source and COPY_BYTES_MAX or 1048576)
 
   local S = shard_open(P)
-  if source then
-    local held = tonumber(redis.call('HGET', P, 'config_source')) or 0
-    if held >= tonumber(source) then return reply('changed', S.config_version) end
-  else
-    configured_here(P)
-    if S.config_version ~= seen then return reply('changed', S.config_version) end
-  end
+  if apply_late(S, 'config', seen, source) then return reply('changed', S.config_version) end
   shard_write(S)
   if source then redis.call('HSET', P, 'config_source', source) end
   local held = pool_config(S).pools

@@ -21,13 +21,7 @@ define('tenants_apply', function(P, seen, json, source)
   end
 
   local S = shard_open(P)
-  if source then
-    local held = tonumber(redis.call('HGET', P, 'tenants_source')) or 0
-    if held >= tonumber(source) then return reply('changed', S.tenants_version) end
-  else
-    configured_here(P)
-    if S.tenants_version ~= seen then return reply('changed', S.tenants_version) end
-  end
+  if apply_late(S, 'tenants', seen, source) then return reply('changed', S.tenants_version) end
   shard_write(S)
   if source then redis.call('HSET', P, 'tenants_source', source) end
   redis.call('DEL', P .. ':tenants')

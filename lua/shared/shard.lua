@@ -22,6 +22,14 @@ local function configured_here(P)
   end
 end
 
+-- apply_late: whether a whole configuration comes too late: a copy (source) no newer than the one that is here, or one
+-- that was made from another version than the present one. `name` is config or tenants.
+local function apply_late(S, name, seen, source)
+  if source then return (tonumber(redis.call('HGET', S.P, name .. '_source')) or 0) >= tonumber(source) end
+  configured_here(S.P)
+  return S[name .. '_version'] ~= seen
+end
+
 -- shard_open: one read of the shard's meta and clock; writes nothing, so that a rejected call changes no key. While the
 -- shard is frozen every call ends here and is answered moving, but for those that may go on.
 -- now_ms follows Redis's TIME by at most 1 s a step and never goes back: it stands still while Redis was away.
